@@ -1,0 +1,1 @@
+"""One spec file in, one verified Triton Inference Server model repository out."""
