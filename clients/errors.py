@@ -1,0 +1,52 @@
+"""The exceptions of the clients.
+
+AnswerError               no answer: the server's sentence and the gRPC status
++-- ServerUnavailableError     nothing answers at the address, or it went away (UNAVAILABLE)
++-- DeadlineExceededError      the timeout passed before the last response (DEADLINE_EXCEEDED)
+"""
+
+import grpc
+from tritonclient.utils import InferenceServerException
+
+
+class AnswerError(Exception):
+    """The server refused or failed a request.
+
+    `message` is the server's sentence; `status` the name of the gRPC status, for example
+    "INVALID_ARGUMENT". It is "UNKNOWN" for requests that Triton refuses before it schedules
+    them (unknown model, wrong dtype): Triton sends no status with those on a stream.
+    """
+
+    def __init__(self, message: str, status: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+
+
+class ServerUnavailableError(AnswerError):
+    """Nothing answers at the address, or the server went away during the answer."""
+
+
+class DeadlineExceededError(AnswerError):
+    """The timeout passed before the last response came."""
+
+
+_BY_STATUS = {"UNAVAILABLE": ServerUnavailableError, "DEADLINE_EXCEEDED": DeadlineExceededError}
+
+
+def from_triton(error: InferenceServerException) -> AnswerError:
+    """The typed form of an error that tritonclient reports."""
+    # tritonclient gives str(grpc.StatusCode.X), "StatusCode.X", or nothing.
+    status = (error.status() or "UNKNOWN").removeprefix("StatusCode.")
+    return _BY_STATUS.get(status, AnswerError)(error.message(), status)
+
+
+def from_grpc(error: grpc.aio.AioRpcError) -> AnswerError:
+    """The typed form of an error that the asyncio stream raises."""
+    status = error.code().name
+    return _BY_STATUS.get(status, AnswerError)(error.details() or status, status)
+
+
+def cut_short() -> AnswerError:
+    """The server closed the stream in good order, yet sent no last response."""
+    return AnswerError("The stream ended before the last response of the answer.", "DATA_LOSS")
