@@ -1,0 +1,1 @@
+"""The spec file: its types, how it is read, its JSON Schema."""

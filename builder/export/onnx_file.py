@@ -1,0 +1,91 @@
+"""torch modules to ONNX files that a given Triton release loads."""
+
+import contextlib
+import io
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from torch import nn
+
+from builder.arr_coc.attention import translation_table
+from builder.errors import ExportError
+from builder.spec.releases import OnnxLimits
+
+EXPORT_OPSET = 18
+"""The opset that torch's exporter writes natively; TensorRT 10 reads it as well."""
+
+_INLINE_BYTES = 1_000_000_000
+"""Larger graphs keep their weights in a file beside (protobuf ends at 2 GiB)."""
+
+
+def export_module(
+    module: nn.Module,
+    args: tuple[Any, ...],
+    path: Path,
+    *,
+    input_names: list[str],
+    output_names: list[str],
+    dynamic_shapes: Any,
+    limits: OnnxLimits,
+) -> None:
+    """Export a module with `torch.onnx` and write it for a Triton release.
+
+    Args:
+        module: In eval mode.
+        args: Example inputs; a dynamic dim should not be 0 or 1 in them.
+        path: The file to write; large weights go to `<path>.data`.
+        input_names: Names of the graph's inputs, nested arguments flattened.
+        output_names: Names of its outputs.
+        dynamic_shapes: As `torch.export.export` takes them.
+        limits: What the release can load.
+
+    Raises:
+        ExportError: the exporter refused the module, or wrote what the release can't load.
+    """
+    noise = io.StringIO()
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(noise), torch.no_grad():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                module,
+                args,
+                input_names=input_names,
+                output_names=output_names,
+                dynamic_shapes=dynamic_shapes,
+                opset_version=min(EXPORT_OPSET, limits.opset),
+                custom_translation_table=translation_table(),
+                dynamo=True,
+                optimize=True,
+                verbose=False,
+            )
+        assert program is not None
+        program.model.ir_version = min(limits.ir_version, program.model.ir_version or 10)
+        size = sum(p.numel() * p.element_size() for p in module.parameters())
+        program.save(str(path), external_data=size > _INLINE_BYTES)
+    except Exception as error:
+        raise ExportError(f"{path.name}: the ONNX export failed: {_root_cause(error)}") from error
+    _check(path, limits)
+
+
+def _root_cause(error: BaseException) -> str:
+    """The first line of the innermost error: the exporter wraps it in pages of advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _check(path: Path, limits: OnnxLimits) -> None:
+    model = onnx.load(path, load_external_data=False)
+    opset = next(o.version for o in model.opset_import if o.domain in {"", "ai.onnx"})
+    if opset > limits.opset or model.ir_version > limits.ir_version:
+        raise ExportError(
+            f"{path.name}: opset {opset} and IR {model.ir_version} are too new for ONNX Runtime "
+            f"{limits.onnxruntime} (at most {limits.opset} and {limits.ir_version})"
+        )

@@ -1,0 +1,100 @@
+"""Reading a spec file: every error names its line and, where it can, the mend."""
+
+import difflib
+import typing
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from builder.errors import SpecError
+from builder.spec.models import Spec
+
+_MAX_BYTES = 1_000_000
+
+
+def _read(path: Path) -> Any:
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError as error:
+        raise SpecError(f"{path}: no such spec file") from error
+    except OSError as error:
+        raise SpecError(f"{path}: can't be read: {error.strerror}") from error
+    if len(text) > _MAX_BYTES:
+        raise SpecError(f"{path}: {len(text)} bytes is too large for a spec file")
+    try:
+        return YAML(typ="rt").load(text.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{path}: is not UTF-8 text") from error
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f":{mark.line + 1}" if mark else ""
+        raise SpecError(f"{path}{line}: not valid YAML: {error.problem or error.context}") from error
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise SpecError(f"{path}: not valid YAML: {error}") from error
+
+
+def _line(document: Any, location: tuple[int | str, ...]) -> int | None:
+    """Line (from 1) of the deepest part of a location that stands in the document."""
+    line: int | None = None
+    node = document
+    for key in location:
+        position = getattr(node, "lc", None)
+        if position is None:
+            break
+        try:
+            found = position.key(key) if isinstance(node, dict) else position.item(key)
+            line, node = found[0] + 1, node[key]
+        except (KeyError, IndexError, TypeError, AttributeError):
+            break
+    return line
+
+
+def _model_at(location: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """The spec type that a location lies in."""
+    model: type[BaseModel] = Spec
+    for key in location:
+        field = model.model_fields.get(str(key))
+        if field is None:
+            return None
+        parts = (field.annotation, *typing.get_args(field.annotation))
+        inner = [p for p in parts if isinstance(p, type) and issubclass(p, BaseModel)]
+        if not inner:
+            return None
+        model = inner[0]
+    return model
+
+
+def _sentence(path: Path, document: Any, error: Any) -> str:
+    location = error["loc"]
+    line = _line(document, location)
+    where = f"{path}:{line}" if line else str(path)
+    name = ".".join(str(part) for part in location)
+    if error["type"] == "extra_forbidden":
+        model = _model_at(location[:-1])
+        known = list(model.model_fields) if model else []
+        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(known)}"
+        return f"{where}: unknown key '{name}'; {hint}"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "missing":
+        return f"{where}: '{name}' is missing"
+    return f"{where}: {name}: {message}" if name else f"{where}: {message}"
+
+
+def load_spec(path: Path) -> Spec:
+    """Read and check a spec file.
+
+    Raises:
+        SpecError: one line for every problem, each with its place in the file.
+    """
+    document = _read(path)
+    if not isinstance(document, dict):
+        raise SpecError(f"{path}: a spec is a mapping of keys to values, starting with 'name:'")
+    try:
+        return Spec.model_validate(document)
+    except ValidationError as error:
+        lines = [_sentence(path, document, problem) for problem in error.errors()]
+        raise SpecError("\n".join(lines)) from error

@@ -1,0 +1,209 @@
+"""The spec: what is built, typed."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from builder.spec.batching import Batched, DynamicBatching, OnnxRuntime, PositiveInt, Strict
+
+Target = Literal["cpu", "gpu", "tensorrt"]
+Precision = Literal["fp32", "fp16"]
+
+MODEL_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.\-]*$"
+"""Names that are safe as a folder and in a Triton URL."""
+
+
+class Checkpoint(Strict):
+    """Where the source weights come from."""
+
+    path: str = Field(
+        min_length=1, description="A local folder (relative to the spec file) or a hub id."
+    )
+    revision: str | None = Field(default=None, description="Branch, tag or commit on the hub.")
+    trust_remote_code: bool = Field(
+        default=False, description="Run Python code that comes with the checkpoint."
+    )
+    relevance: Literal["checkpoint", "untrained"] = Field(
+        default="checkpoint",
+        description="Relevance modules: from the checkpoint folder, or freshly initialized "
+        "(from `seed`) for a base model that has none.",
+    )
+
+
+class Grid(Strict):
+    """Token cells that a picture is divided into."""
+
+    rows: Annotated[int, Field(ge=1, le=128)] = 32
+    cols: Annotated[int, Field(ge=1, le=128)] = 32
+
+    @property
+    def cells(self) -> int:
+        """Token cells of a picture."""
+        return self.rows * self.cols
+
+
+class Limits(Strict):
+    """What a request may ask for."""
+
+    max_image_pixels: PositiveInt = Field(
+        default=40_000_000, description="Larger pictures are refused before they are decoded."
+    )
+    max_query_tokens: Annotated[int, Field(ge=1, le=4096)] = Field(
+        default=128, description="Longest question, in tokens."
+    )
+    max_tokens: PositiveInt = Field(default=256, description="Longest answer, in tokens.")
+    default_max_tokens: PositiveInt = Field(
+        default=64, description="Longest answer of a request that does not say."
+    )
+
+    @model_validator(mode="after")
+    def _default_fits(self) -> "Limits":
+        if self.default_max_tokens > self.max_tokens:
+            raise ValueError(
+                f"default_max_tokens {self.default_max_tokens} is larger than max_tokens "
+                f"{self.max_tokens}"
+            )
+        return self
+
+
+class PreprocessStage(Batched):
+    """Python stage: decode, resize, tokenize."""
+
+    name: str = Field(default="preprocess", pattern=MODEL_NAME)
+
+
+class OnnxStage(Batched):
+    """A stage that is one exported graph."""
+
+    precision: Precision | None = Field(
+        default=None, description="null: the target's own (fp32 on cpu, fp16 on gpu and tensorrt)."
+    )
+    onnxruntime: OnnxRuntime = Field(default_factory=OnnxRuntime)
+
+
+class VisionStage(OnnxStage):
+    """Pixels to visual embeddings."""
+
+    name: str = Field(default="vision", pattern=MODEL_NAME)
+
+
+class RelevanceStage(OnnxStage):
+    """Pixels and question to the kept token cells. Always fp64 inside, see `arr_coc.texture`."""
+
+    name: str = Field(default="relevance", pattern=MODEL_NAME)
+    precision: Literal["fp64"] = "fp64"  # type: ignore[assignment]
+
+
+class LanguageStage(Strict):
+    """Python stage, decoupled: continuous batching over a preallocated KV cache."""
+
+    name: str = Field(default="language", pattern=MODEL_NAME)
+    precision: Precision | None = Field(
+        default=None, description="null: the target's own (fp32 on cpu, fp16 on gpu and tensorrt)."
+    )
+    slots: Annotated[int, Field(ge=1, le=1024)] = Field(
+        default=8, description="Requests that are answered at the same time."
+    )
+    max_sequence_length: PositiveInt = Field(
+        default=1024, description="Tokens of prompt and answer together; sizes the KV cache."
+    )
+    max_waiting: Annotated[int, Field(ge=0)] = Field(
+        default=256, description="Requests that may wait for a slot; more are refused."
+    )
+    intra_op_thread_count: int = Field(default=1, ge=0, description="0: ONNX Runtime decides.")
+    kind: Literal["auto", "cpu", "gpu"] = "auto"
+
+
+class Stages(Strict):
+    """The four stages of the pipeline."""
+
+    preprocess: PreprocessStage = Field(default_factory=PreprocessStage)
+    vision: VisionStage = Field(default_factory=VisionStage)
+    relevance: RelevanceStage = Field(default_factory=RelevanceStage)
+    language: LanguageStage = Field(default_factory=LanguageStage)
+
+
+class Tolerance(Strict):
+    """How far an artifact may be from its source model."""
+
+    max_abs_error: Annotated[float, Field(gt=0)] = 1e-3
+    min_cosine: Annotated[float, Field(gt=0, le=1)] = 0.9999
+
+
+class Verify(Strict):
+    """Parity checks before anything is published."""
+
+    batch_sizes: list[PositiveInt] = Field(default_factory=lambda: [1, 2, 5], min_length=1)
+    pictures: list[str] = Field(
+        default_factory=list,
+        description="Picture files to check with, relative to the spec file; none: the pictures "
+        "that ship with scikit-image where it is installed, else generated ones.",
+    )
+    fp32: Tolerance = Field(default_factory=Tolerance)
+    fp16: Tolerance = Field(
+        default_factory=lambda: Tolerance(max_abs_error=0.1, min_cosine=0.999)
+    )
+
+
+class Spec(Strict):
+    """One arr-coc pipeline: checkpoint in, Triton model repository out."""
+
+    name: str = Field(pattern=MODEL_NAME, description="Name of the ensemble.")
+    checkpoint: Checkpoint
+    triton_release: str = Field(
+        default="24.10",
+        pattern=r"^\d{2}\.\d{2}$",
+        description="Server release that the repository is built for; bounds opset and IR.",
+    )
+    target: Target = "cpu"
+    seed: Annotated[int, Field(ge=0)] = 0
+    grid: Grid = Field(default_factory=Grid)
+    kept_tokens: PositiveInt = Field(
+        default=200, description="K: visual tokens that reach the language model at most."
+    )
+    limits: Limits = Field(default_factory=Limits)
+    stages: Stages = Field(default_factory=Stages)
+    verify: Verify = Field(default_factory=Verify)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Spec":
+        if self.kept_tokens > self.grid.cells:
+            raise ValueError(
+                f"kept_tokens {self.kept_tokens} is larger than the {self.grid.cells} cells of the "
+                f"{self.grid.rows} x {self.grid.cols} grid"
+            )
+        names = [self.name, *(stage.name for stage in self.stage_list())]
+        doubled = {name for name in names if names.count(name) > 1}
+        if doubled:
+            raise ValueError(f"two models are named '{doubled.pop()}'; names must differ")
+        return self
+
+    def stage_list(self) -> tuple[PreprocessStage, VisionStage, RelevanceStage, LanguageStage]:
+        """The stages in the order in which a request meets them."""
+        stages = self.stages
+        return stages.preprocess, stages.vision, stages.relevance, stages.language
+
+    def precision_of(self, stage: VisionStage | LanguageStage) -> Precision:
+        """The precision a stage is built with, the target's own where the spec says none."""
+        return stage.precision or ("fp32" if self.target == "cpu" else "fp16")
+
+
+__all__ = [
+    "Batched",
+    "Checkpoint",
+    "DynamicBatching",
+    "Grid",
+    "LanguageStage",
+    "Limits",
+    "OnnxRuntime",
+    "OnnxStage",
+    "Precision",
+    "PreprocessStage",
+    "RelevanceStage",
+    "Spec",
+    "Stages",
+    "Target",
+    "Tolerance",
+    "Verify",
+    "VisionStage",
+]
