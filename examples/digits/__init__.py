@@ -1,0 +1,1 @@
+"""A small trained arr-coc: handwritten digits on photographs, and questions about them."""

@@ -1,0 +1,74 @@
+"""The trained network: the Qwen2-VL model, two auxiliary heads and the losses of each phase."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .language import Encoder, Layout, answer_loss, language_states, layout
+from .palette import COLOURS
+from .tower import IGNORED, NOTHING, patches, rotary, tower_states
+
+
+class Network(nn.Module):
+    """Model and heads; the heads say what a token shows, and only training uses them."""
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        super().__init__()
+        self.model = model
+        width = model.config.text_config.hidden_size
+        self.heads = nn.Linear(width, NOTHING + 1 + len(COLOURS) + 1)
+        encoder = Encoder(tokenizer)
+        self._opening = torch.tensor(encoder.opening)
+        self._vision_end = torch.tensor(encoder.vision_end)
+        self._layouts: dict[tuple[int, int, int], Layout] = {}
+
+    def see(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Visual tokens [B, N, D] of pixels uint8 [B, H, W, 3]."""
+        visual = self.model.model.visual
+        cell = visual.config.patch_size
+        cos, sin = rotary(visual, pixels.shape[1] // cell, pixels.shape[2] // cell)
+        states = tower_states(visual, patches(pixels, cell), cos, sin)
+        merger = visual.merger
+        return merger.mlp(merger.ln_q(states))  # type: ignore[no-any-return]
+
+    def token_loss(
+        self, tokens: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """Cross entropy of digit and colour over the tokens [B, N, D], labels [B, 2, N]."""
+        normed = F.layer_norm(tokens, tokens.shape[-1:])
+        logits = self.heads(normed).float()
+        digit, colour = logits.split([NOTHING + 1, len(COLOURS) + 1], dim=-1)
+        loss = F.cross_entropy(digit.flatten(0, 1), labels[:, 0].flatten(), ignore_index=IGNORED)
+        loss = loss + F.cross_entropy(
+            colour.flatten(0, 1), labels[:, 1].flatten(), ignore_index=IGNORED
+        )
+        shown = (labels[:, 0] >= 0) & (labels[:, 0] < NOTHING)
+        right = (digit.argmax(-1) == labels[:, 0])[shown].float().mean()
+        named = (colour.argmax(-1) == labels[:, 1])[shown].float().mean()
+        return loss, {"token digit": float(right), "token colour": float(named)}
+
+    def embed(self, ids: torch.Tensor) -> torch.Tensor:
+        """Token embeddings of ids."""
+        return self.model.model.language_model.embed_tokens(ids)  # type: ignore[no-any-return]
+
+    def question_loss(
+        self, tokens: torch.Tensor, ids: torch.Tensor, targets: torch.Tensor, side: int
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """Answer loss with all tokens: tokens [B, N, D], ids and targets [B, Q, BLOCK]."""
+        batch, questions, block = ids.shape
+        key = (side, side, questions)
+        if key not in self._layouts:
+            self._layouts[key] = layout(self.model, *key)
+        constants = self._layouts[key]
+        opening = self.embed(self._opening).expand(batch, -1, -1)
+        vision_end = self.embed(self._vision_end).expand(batch, -1, -1)
+        asked = self.embed(ids.flatten(1))
+        sequence = torch.cat((opening, tokens.to(asked.dtype), vision_end, asked), dim=1)
+        states = language_states(
+            self.model, sequence, constants.cos, constants.sin, constants.bias
+        )[:, -questions * block :]
+        loss, said, wanted = answer_loss(self.model, states, targets.flatten(1))
+        # Answer and end alternate; the answer alone is the measure.
+        return loss, {"answer": float((said == wanted)[::2].float().mean())}

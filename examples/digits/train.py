@@ -1,0 +1,200 @@
+"""Train the digits checkpoint: `python -m examples.digits.train --state FOLDER --output FOLDER`.
+
+Phases, each with its own learning-rate schedule:
+
+    read      the tower reads single digits of changing place, size and colour (4 x 4 cells)
+    scenes    the same over whole scenes (8 x 8 cells)
+    answers   tower and language model answer six questions a scene, all tokens kept
+    select    the relevance modules learn from the answer loss which tokens to keep
+
+A run continues from the state folder; every batch is a function of (seed, phase, step).
+"""
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
+from torch.utils.data import DataLoader
+
+from .batches import ONE_DIGIT, QUESTIONS, SCENES, Batches, Shape
+from .model import build_model
+from .network import Network
+from .state import load_moments, load_state, save_state
+from .vocabulary import build_tokenizer
+
+STATE = "state.safetensors"
+CURVE = "curve.jsonl"
+SAVE_EVERY = 250
+LOG_EVERY = 50
+WARM_STEPS = 100
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase of the recipe; `rate` is the highest learning rate."""
+
+    name: str
+    shape: Shape
+    steps: int
+    rate: float
+
+
+PHASES = (
+    Phase("read", ONE_DIGIT, 2000, 4e-3),
+    Phase("scenes", SCENES, 1500, 2e-3),
+    Phase("answers", QUESTIONS, 8000, 2e-3),
+)
+# Weight of the per-token losses beside the answer loss.
+TOKEN_SHARE = 0.3
+
+
+def optimizers(network: Network) -> list[Any]:
+    """Muon (K. Jordan et al., 2024) for the layers' matrices, AdamW for everything else.
+
+    Muon reads digits after a tenth of the scenes that AdamW alone needs here.
+    """
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for name, parameter in network.named_parameters():
+        inner = ".blocks." in name or ".layers." in name or ".merger.mlp." in name
+        (matrices if inner and parameter.ndim == 2 else rest).append(parameter)
+    return [
+        torch.optim.Muon(matrices, lr=0.0, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=0.0, betas=(0.9, 0.98), weight_decay=0.01),
+    ]
+
+
+def rate_at(phase: Phase, step: int) -> float:
+    """Linear warm-up, then a cosine to zero."""
+    warm = min(1.0, (step + 1) / WARM_STEPS)
+    return phase.rate * warm * (0.5 + 0.5 * math.cos(math.pi * step / phase.steps))
+
+
+def phase_loss(
+    network: Network, phase: Phase, batch: dict[str, torch.Tensor]
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """Loss and measures of one batch."""
+    tokens = network.see(batch["pixels"])
+    loss, measures = network.token_loss(tokens, batch["labels"])
+    if phase.shape.questions:
+        side = phase.shape.side // network.model.config.vision_config.patch_size
+        answer, more = network.question_loss(tokens, batch["ids"], batch["targets"], side)
+        loss = answer + TOKEN_SHARE * loss
+        measures |= more | {"answer loss": float(answer)}
+    return loss, measures
+
+
+def fast_dtype() -> torch.dtype:
+    """bf16 where the processor multiplies it (twice the speed), else fp32."""
+    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+
+
+def steps_of(dataset: Batches, start: int, workers: int) -> Iterator[dict[str, torch.Tensor]]:
+    """The batches from `start` on, made beside the training when there are workers."""
+    return iter(
+        DataLoader(
+            dataset, batch_size=None, sampler=range(start, len(dataset)), num_workers=workers
+        )
+    )
+
+
+class Run:
+    """A training run: network, optimizers and where they are kept."""
+
+    def __init__(self, folder: Path, seed: int, workers: int, quiet: bool) -> None:
+        self.folder, self.seed, self.workers, self.quiet = folder, seed, workers, quiet
+        self.tokenizer = build_tokenizer()
+        self.network = Network(build_model(self.tokenizer, seed), self.tokenizer)
+        self.done: dict[str, int] = {}
+        self._resume_moments = False
+        if (folder / STATE).exists():
+            self.done = load_state(folder / STATE, {"network": self.network})["done"]
+            self._resume_moments = True
+
+    def train(self, phase: Phase) -> None:
+        """Run a phase from where it stopped."""
+        start = self.done.get(phase.name, 0)
+        if start >= phase.steps:
+            return
+        tools = optimizers(self.network)
+        if start and self._resume_moments:
+            load_moments(self.folder / STATE, tools)
+        number = [each.name for each in PHASES].index(phase.name)
+        dataset = Batches(phase.shape, 1000 * self.seed + number, phase.steps, self.tokenizer)
+        dtype = fast_dtype()
+        sums: dict[str, float] = {}
+        begun, since = time.monotonic(), start
+        with self._bar() as bar:
+            task = bar.add_task(phase.name, total=phase.steps, completed=start, note="")
+            for step, batch in enumerate(steps_of(dataset, start, self.workers), start):
+                with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+                    loss, measures = phase_loss(self.network, phase, batch)
+                for tool in tools:
+                    tool.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+                for tool in tools:
+                    for group in tool.param_groups:
+                        group["lr"] = rate_at(phase, step)
+                    tool.step()
+                for name, value in (measures | {"loss": float(loss.detach())}).items():
+                    sums[name] = sums.get(name, 0.0) + value
+                self.done[phase.name] = step + 1
+                if (step + 1) % LOG_EVERY == 0 or step + 1 == phase.steps:
+                    count = step + 1 - since
+                    means = {name: round(value / count, 4) for name, value in sums.items()}
+                    speed = count * phase.shape.pictures / (time.monotonic() - begun)
+                    self._log(phase, step + 1, means, speed)
+                    note = " ".join(f"{name} {value:.3f}" for name, value in means.items())
+                    bar.update(task, note=f"{note} {speed:.0f}/s")
+                    sums, begun, since = {}, time.monotonic(), step + 1
+                if (step + 1) % SAVE_EVERY == 0 or step + 1 == phase.steps:
+                    save_state(
+                        self.folder / STATE, {"network": self.network}, tools, {"done": self.done}
+                    )
+                bar.update(task, completed=step + 1)
+
+    def _bar(self) -> Progress:
+        return Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            disable=self.quiet,
+        )
+
+    def _log(self, phase: Phase, step: int, means: dict[str, float], speed: float) -> None:
+        row = {"phase": phase.name, "step": step, **means, "scenes a second": round(speed)}
+        with (self.folder / CURVE).open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def main(  # noqa: PLR0917 - typer calls it by name
+    state: Annotated[Path, typer.Option(help="Folder of the run's state; continued if it exists.")],
+    seed: Annotated[int, typer.Option(help="Seed of weights and scenes.")] = 0,
+    threads: Annotated[int, typer.Option(help="Threads of torch.")] = 2,
+    workers: Annotated[int, typer.Option(help="Processes that make scenes; 0: none.")] = 1,
+    quiet: Annotated[bool, typer.Option(help="No progress bar.")] = False,
+    until: Annotated[str, typer.Option(help="Last phase to run.")] = PHASES[-1].name,
+) -> None:
+    """Train, or continue training, and write the checkpoint."""
+    torch.set_num_threads(threads)
+    state.mkdir(parents=True, exist_ok=True)
+    run = Run(state, seed, workers, quiet)
+    for phase in PHASES:
+        run.train(phase)
+        if phase.name == until:
+            break
+
+
+if __name__ == "__main__":
+    typer.run(main)
