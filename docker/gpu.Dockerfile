@@ -1,0 +1,14 @@
+# syntax=docker/dockerfile:1
+# The stock Triton image with its native backends, and the packages of the Python stages.
+
+FROM nvcr.io/nvidia/tritonserver:24.10-py3
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore PYTHONDONTWRITEBYTECODE=1
+COPY docker/requirements-gpu.txt /opt/requirements-gpu.txt
+RUN python3 -m pip install --requirement /opt/requirements-gpu.txt
+# The image has the user triton-server (1000) and starts as root.
+USER 1000:1000
+HEALTHCHECK --interval=5s --timeout=3s --start-period=300s --retries=3 \
+    CMD ["python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/v2/health/ready', timeout=2)"]
+# Instead of NVIDIA's entry point, which writes to the root file system.
+ENTRYPOINT ["tritonserver"]
+CMD ["--model-repository=/models"]

@@ -1,0 +1,54 @@
+"""Entry point of the CPU image: become `tritonserver` on the repository given.
+
+    python3 serve.py /models [tritonserver arguments ...]
+
+Unlike `builder serve` it leaves nothing between the container's init and the server: its log is
+the container's log, and SIGTERM reaches it at once.
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import NoReturn
+
+from builder.errors import ServerError
+from builder.serve.layout import assemble
+
+
+def main(arguments: list[str]) -> NoReturn:
+    """Replace this process by the server; exit status 2 when it can't be started."""
+    if not arguments:
+        _fail("usage: serve.py REPOSITORY [tritonserver arguments ...]")
+    repository, *extra = arguments
+    if not Path(repository).is_dir():
+        _fail(f"Model repository {repository} is not a folder; mount one there.")
+    try:
+        layout = assemble(Path(tempfile.mkdtemp(prefix="tritonserver-")))
+    except ServerError as error:
+        _fail(str(error))
+    command = [
+        str(layout.binary),
+        f"--model-repository={repository}",
+        f"--backend-directory={layout.backends}",
+        f"--cache-directory={layout.caches}",
+        *extra,
+    ]
+    environment = {
+        "OPENBLAS_NUM_THREADS": "1",  # a stage's numpy is for bookkeeping
+        **os.environ,
+        # The Python backend finds its packages through the first python3 on PATH.
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))),
+        "LD_LIBRARY_PATH": layout.library_path,
+        "PYTHONDONTWRITEBYTECODE": "1",  # the repository is mounted read-only
+    }
+    os.execve(layout.binary, command, environment)  # noqa: S606 (there is no shell to avoid)
+
+
+def _fail(message: str) -> NoReturn:
+    print(message, file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
