@@ -1,7 +1,7 @@
 """The exceptions of the clients.
 
-AnswerError               no answer: the server's sentence and the gRPC status
-+-- ServerUnavailableError     nothing answers at the address, or it went away (UNAVAILABLE)
+AnswerError                    no answer: the server's sentence and the gRPC status
++-- ServerUnavailableError     no server, one that went away, or one too busy (UNAVAILABLE)
 +-- DeadlineExceededError      the timeout passed before the last response (DEADLINE_EXCEEDED)
 """
 
@@ -24,7 +24,7 @@ class AnswerError(Exception):
 
 
 class ServerUnavailableError(AnswerError):
-    """Nothing answers at the address, or the server went away during the answer."""
+    """Nothing answers at the address, the server went away, or it is too busy: try later."""
 
 
 class DeadlineExceededError(AnswerError):

@@ -18,13 +18,12 @@ from clients import (
     AnswerError,
     GenerationOptions,
     Question,
-    ServerUnavailableError,
     statistics,
     stream,
 )
 from clients.request import MODEL
 from clients.response import AnswerBuilder
-from clients.statistics import StageTimes
+from clients.statistics import Snapshot, StageTimes
 
 _STATISTICS_TIMEOUT = 10.0  # seconds
 
@@ -72,15 +71,10 @@ def ask(  # noqa: PLR0917 (Typer gives them by name)
     asked = _read(image, question, options)
     _check(url, timeout, heatmap)
     console = Console()
+    before = _reach(url, min(timeout, _STATISTICS_TIMEOUT))
     try:
-        before = statistics.read(url, timeout=min(timeout, _STATISTICS_TIMEOUT))
         answer, clock = _stream(asked, url, model, timeout)
         after = statistics.read_after(url, before, model=model, timeout=_STATISTICS_TIMEOUT)
-    except ServerUnavailableError as error:
-        raise ServerError(
-            f"No server answers at {url} ({error.message}); "
-            "start one with `builder serve DIR` or give --url HOST:PORT of its gRPC endpoint."
-        ) from error
     except AnswerError as error:
         raise RequestError(f"{model} at {url}: {error.message} ({error.status})") from error
     except ValueError as error:  # a value that its tensor cannot hold
@@ -97,6 +91,17 @@ def _read(image: Path, question: str, options: GenerationOptions) -> Question:
         return Question.from_file(image, question, options)
     except OSError as error:
         raise RequestError(f"The picture {image} cannot be read: {error.strerror}.") from error
+
+
+def _reach(url: str, timeout: float) -> Snapshot:
+    """The statistics before the request, from a server that may not be there."""
+    try:
+        return statistics.read(url, timeout=timeout)
+    except AnswerError as error:
+        raise ServerError(
+            f"No server answers at {url} ({error.message}); "
+            "start one with `builder serve DIR` or give --url HOST:PORT of its gRPC endpoint."
+        ) from error
 
 
 def _check(url: str, timeout: float, heatmap: Path | None) -> None:
