@@ -7,6 +7,7 @@ Picture decoding and tokenization are the served code itself.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -47,12 +48,12 @@ class Reference:
         self.source = source
         with _tokenizer_file(source) as path:
             self.prompts = PromptEncoder(
-                path, source.prompt.prefix, source.prompt.suffix, spec.limits.max_query_tokens
+                path, source.facts.prompt.prefix, source.facts.prompt.suffix, spec.limits.max_query_tokens
             )
 
     def pixels(self, image: bytes) -> NDArray[np.uint8]:
         """Decode and resize: uint8 [H, W, 3]."""
-        grid, cell = self.spec.grid, self.source.cell_size
+        grid, cell = self.spec.grid, self.source.facts.cell_size
         picture = decode(image, self.spec.limits.max_image_pixels)
         return to_pixels(picture, grid.rows * cell, grid.cols * cell)
 
@@ -70,7 +71,7 @@ class Reference:
         config = self.source.visual.config
         p, m, t = config.patch_size, config.spatial_merge_size, config.temporal_patch_size
         rows, cols = self.spec.grid.rows, self.spec.grid.cols
-        mean, std = (torch.tensor(v) for v in (self.source.image_mean, self.source.image_std))
+        mean, std = (torch.tensor(v) for v in (self.source.facts.image_mean, self.source.facts.image_std))
         normal = ((pixels.float() / 255.0 - mean) / std).permute(2, 0, 1)
         frames = normal.reshape(1, 3, rows, m, p, cols, m, p).expand(t, -1, -1, -1, -1, -1, -1, -1)
         patches = frames.permute(2, 5, 3, 6, 1, 0, 4, 7).reshape(rows * cols * m * m, -1)
@@ -102,15 +103,15 @@ class Reference:
         not kept are dropped.
         """
         cells, merge = self.spec.grid.cells, self.source.visual.config.spatial_merge_size
-        at = prompt.prompt_ids.index(self.source.image_token)
+        at = prompt.prompt_ids.index(self.source.facts.image_token_id)
         ids = torch.tensor(
             prompt.prompt_ids[:at]
-            + [self.source.image_token] * cells
+            + [self.source.facts.image_token_id] * cells
             + prompt.prompt_ids[at + 1 :]
         )[None]
         grid = torch.tensor([[1, self.spec.grid.rows * merge, self.spec.grid.cols * merge]])
         positions, _ = self.source.model.model.get_rope_index(
-            ids, (ids == self.source.image_token).int(), image_grid_thw=grid
+            ids, (ids == self.source.facts.image_token_id).int(), image_grid_thw=grid
         )
         vectors = self.source.embeddings[ids[0]].clone()
         vectors[at : at + cells] = embeds
@@ -139,11 +140,37 @@ class Reference:
         prompt = self.prompts.encode(question.encode())
         kept, relevance = self.select(pixels, prompt)
         kept = kept[: visual_tokens or self.spec.kept_tokens]
-        vectors, positions, next_position = self._sequence(prompt, kept, self.embed_image(pixels))
-        prompt_tokens = vectors.shape[1]
+        sequence = self._sequence(prompt, kept, self.embed_image(pixels))
         generated: list[int] = []
+        for _, token in islice(
+            self._steps(*sequence), max_tokens or self.spec.limits.default_max_tokens
+        ):
+            generated.append(token)
+            if token in self.source.facts.end_token_ids:
+                break
+        return ReferenceAnswer(
+            text=self.source.facts.tokenizer.decode(generated, skip_special_tokens=True),
+            token_ids=generated,
+            kept_indices=kept.numpy(),
+            relevance=relevance.numpy(),
+            prompt_tokens=sequence[0].shape[1],
+        )
+
+    @torch.no_grad()
+    def logits(
+        self, prompt: Prompt, kept: torch.Tensor, embeds: torch.Tensor, steps: int
+    ) -> tuple[torch.Tensor, list[int]]:
+        """Logits [steps, V] and the greedy token of each; goes on behind an end token."""
+        sequence = self._sequence(prompt, kept, embeds)
+        rows, tokens = zip(*islice(self._steps(*sequence), steps), strict=True)
+        return torch.stack(rows), list(tokens)
+
+    def _steps(
+        self, vectors: torch.Tensor, positions: torch.Tensor, next_position: int
+    ) -> Iterator[tuple[torch.Tensor, int]]:
+        """Logits [V] and greedy token, one after another, through transformers' own forward."""
         cache = None
-        for _ in range(max_tokens or self.spec.limits.default_max_tokens):
+        while True:
             output = self.source.text_model(
                 inputs_embeds=vectors,
                 position_ids=positions,
@@ -151,24 +178,17 @@ class Reference:
                 use_cache=True,
             )
             cache = output.past_key_values
-            token = int(self.source.model.lm_head(output.last_hidden_state[0, -1]).argmax())
-            generated.append(token)
-            if token in self.source.end_tokens:
-                break
+            logits = self.source.model.lm_head(output.last_hidden_state[0, -1])
+            token = int(logits.argmax())
+            yield logits, token
             vectors = self.source.embeddings[token].reshape(1, 1, -1)
-            positions = torch.full((3, 1, 1), next_position + len(generated) - 1)
-        return ReferenceAnswer(
-            text=self.source.tokenizer.decode(generated, skip_special_tokens=True),
-            token_ids=generated,
-            kept_indices=kept.numpy(),
-            relevance=relevance.numpy(),
-            prompt_tokens=prompt_tokens,
-        )
+            positions = torch.full((3, 1, 1), next_position)
+            next_position += 1
 
 
 @contextmanager
 def _tokenizer_file(source: ArrCoc) -> Iterator[Path]:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "tokenizer.json"
-        source.tokenizer.backend_tokenizer.save(str(path))
+        source.facts.tokenizer.backend_tokenizer.save(str(path))
         yield path

@@ -41,7 +41,7 @@ class _RelevanceGraph(nn.Module):
 
 
 def _pixels(source: ArrCoc, spec: Spec) -> torch.Tensor:
-    height, width = (side * source.cell_size for side in (spec.grid.rows, spec.grid.cols))
+    height, width = (side * source.facts.cell_size for side in (spec.grid.rows, spec.grid.cols))
     generator = torch.Generator().manual_seed(0)
     shape = (_EXAMPLE_BATCH, height, width, 3)
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
@@ -53,7 +53,7 @@ def export_vision(source: ArrCoc, spec: Spec, path: Path) -> None:
     # A copy: casting in place would change the reference.
     visual = copy.deepcopy(source.visual).to(dtype)
     tower = VisionTower(
-        visual, (spec.grid.rows, spec.grid.cols), source.image_mean, source.image_std
+        visual, (spec.grid.rows, spec.grid.cols), source.facts.image_mean, source.facts.image_std
     )
     export_module(
         _Fp32Output(tower).eval(),

@@ -1,0 +1,1 @@
+"""Staging folder, manifest, and the one atomic step that publishes a repository."""

@@ -67,6 +67,6 @@ class OnnxRuntime(Strict):
     intra_op_thread_count: int = Field(default=1, ge=0, description="0: ONNX Runtime decides.")
     inter_op_thread_count: int = Field(default=1, ge=0)
     execution_mode: Literal["sequential", "parallel"] = "sequential"
-    graph_optimization: Literal["all", "basic", "off"] = Field(
-        default="all", description="Triton's optimization.graph.level 0, -1 or off."
+    graph_optimization: Literal["all", "extended", "basic", "off"] = Field(
+        default="all", description="Triton's optimization.graph.level: 0, 1, -1 and 2."
     )

@@ -1,0 +1,1 @@
+"""Artifacts against their source model."""

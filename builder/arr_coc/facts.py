@@ -1,0 +1,141 @@
+"""What is known of a checkpoint without loading its weights."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+from transformers.utils.hub import cached_file
+
+from builder.arr_coc.prompt import PromptFormat
+from builder.errors import CheckpointError
+from builder.spec.models import Checkpoint
+
+SUPPORTED = ("qwen2_vl",)
+"""Base model types that can be built."""
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """Facts of a checkpoint.
+
+    Attributes:
+        cell_size: Pixels on a side of a token cell.
+        hidden_size: Width of the language model and of the visual embeddings.
+        prompt: The chat format around a question.
+        image_mean: Mean of each colour, 0 to 1.
+        image_std: Standard deviation of each colour.
+        image_token_id: Id of the image placeholder.
+        end_token_ids: Ids that end an answer.
+        tokenizer: The checkpoint's fast tokenizer.
+    """
+
+    cell_size: int
+    hidden_size: int
+    prompt: PromptFormat
+    image_mean: tuple[float, ...]
+    image_std: tuple[float, ...]
+    image_token_id: int
+    end_token_ids: tuple[int, ...]
+    tokenizer: Any
+
+
+def resolve_source(checkpoint: Checkpoint, base: Path) -> str:
+    """A local folder, relative to the spec file, where there is one; else a hub id.
+
+    Raises:
+        CheckpointError: it looks like a path but is no folder.
+    """
+    local = (base / checkpoint.path).resolve()
+    if local.is_dir():
+        return str(local)
+    looks_like_path = checkpoint.path.startswith((".", "/", "~")) or checkpoint.path.count("/") > 1
+    if local.exists() or looks_like_path:
+        raise CheckpointError(f"checkpoint {local} is not a folder; give a folder or a hub id")
+    return checkpoint.path
+
+
+@contextmanager
+def checkpoint_errors(source: str) -> Iterator[None]:
+    """Turn whatever a loader raises into one sentence."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        first = lines[0] if lines else type(error).__name__
+        raise CheckpointError(f"checkpoint {source} does not load: {first}") from error
+
+
+def hub_options(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Options that every transformers loader gets."""
+    return {
+        "revision": checkpoint.revision,
+        "trust_remote_code": checkpoint.trust_remote_code,
+    }
+
+
+def _normalization(source: str, revision: str | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Colour mean and deviation, read as JSON: the processor class would need torchvision."""
+    path = cached_file(
+        source,
+        "preprocessor_config.json",
+        revision=revision,
+        _raise_exceptions_for_missing_entries=False,
+    )
+    config = json.loads(Path(path).read_text()) if path else {}
+    mean = config.get("image_mean", OPENAI_CLIP_MEAN)
+    std = config.get("image_std", OPENAI_CLIP_STD)
+    return tuple(float(v) for v in mean), tuple(float(v) for v in std)
+
+
+def _end_tokens(source: str, revision: str | None, tokenizer: Any) -> tuple[int, ...]:
+    try:
+        ends = GenerationConfig.from_pretrained(source, revision=revision).eos_token_id
+    except OSError:
+        ends = None
+    if ends is None:
+        ends = tokenizer.eos_token_id
+    values = ends if isinstance(ends, list) else [ends]
+    tokens = tuple(int(value) for value in values if value is not None)
+    if not tokens:
+        raise CheckpointError(f"checkpoint {source} names no end-of-sequence token")
+    return tokens
+
+
+def load_facts(checkpoint: Checkpoint, base: Path) -> SourceFacts:
+    """Read config and tokenizer of a checkpoint.
+
+    Args:
+        checkpoint: Where it is.
+        base: Folder that local paths are relative to.
+
+    Raises:
+        CheckpointError: missing, damaged, or of a kind that is not supported.
+    """
+    source = resolve_source(checkpoint, base)
+    with checkpoint_errors(source):
+        config = AutoConfig.from_pretrained(source, **hub_options(checkpoint))
+        if config.model_type not in SUPPORTED:
+            raise CheckpointError(
+                f"{source} is a '{config.model_type}' model; an arr-coc pipeline is built from "
+                f"{' or '.join(SUPPORTED)}"
+            )
+        tokenizer = AutoTokenizer.from_pretrained(source, **hub_options(checkpoint))
+        mean, std = _normalization(source, checkpoint.revision)
+        vision = config.vision_config
+        return SourceFacts(
+            cell_size=int(vision.patch_size) * int(vision.spatial_merge_size),
+            hidden_size=int(config.text_config.hidden_size),
+            prompt=PromptFormat.from_tokenizer(tokenizer),
+            image_mean=mean,
+            image_std=std,
+            image_token_id=int(config.image_token_id),
+            end_token_ids=_end_tokens(source, checkpoint.revision, tokenizer),
+            tokenizer=tokenizer,
+        )

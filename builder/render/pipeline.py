@@ -1,0 +1,195 @@
+"""The model configs of the arr-coc pipeline."""
+
+from builder.arr_coc.facts import SourceFacts
+from builder.render.model_config import (
+    DynamicBatching,
+    EnsembleStep,
+    InstanceGroup,
+    ModelConfig,
+    Tensor,
+    Warmup,
+)
+from builder.spec.batching import Batched
+from builder.spec.models import OnnxStage, Spec
+
+_GRAPH_LEVELS = {"all": 0, "extended": 1, "basic": -1, "off": 2}
+
+REQUEST_OPTIONS = (
+    Tensor("MAX_TOKENS", "INT32", (1,), optional=True),
+    Tensor("VISUAL_TOKENS", "INT32", (1,), optional=True),
+    Tensor("TEMPERATURE", "FP32", (1,), optional=True),
+    Tensor("TOP_P", "FP32", (1,), optional=True),
+    Tensor("TOP_K", "INT32", (1,), optional=True),
+    Tensor("SEED", "UINT64", (1,), optional=True),
+    Tensor("STOP", "STRING", (-1,), optional=True),
+)
+ANSWER = (
+    Tensor("TEXT", "STRING", (1,)),
+    Tensor("TOKEN_IDS", "INT32", (-1,)),
+    Tensor("FINISH_REASON", "STRING", (1,)),
+    Tensor("PROMPT_TOKENS", "INT32", (1,)),
+    Tensor("COMPLETION_TOKENS", "INT32", (1,)),
+    Tensor("KEPT_INDICES", "INT32", (-1,)),
+    Tensor("RELEVANCE_MAP", "FP32", (-1, -1)),
+)
+QUESTION = (Tensor("IMAGE", "STRING", (1,)), Tensor("PROMPT", "STRING", (1,)))
+
+
+class _Pipeline:
+    """Builds the configs of one spec."""
+
+    def __init__(self, spec: Spec, facts: SourceFacts) -> None:
+        self.spec = spec
+        self.facts = facts
+        grid, cell = spec.grid, facts.cell_size
+        self.pixels = Tensor("pixels", "UINT8", (grid.rows * cell, grid.cols * cell, 3))
+        self.query = (
+            Tensor("query_ids", "INT32", (spec.limits.max_query_tokens,)),
+            Tensor("query_length", "INT32", (1,)),
+        )
+        self.prompt = Tensor("prompt_ids", "INT32", (-1,))
+        self.embeds = Tensor("image_embeds", "FP32", (grid.cells, facts.hidden_size))
+        self.kept = Tensor("kept_indices", "INT32", (spec.kept_tokens,))
+        self.relevance_map = Tensor("relevance_map", "FP32", (grid.rows, grid.cols))
+
+    def _kind(self, wanted: str) -> str:
+        if wanted != "auto":
+            return wanted.upper()
+        return "CPU" if self.spec.target == "cpu" else "GPU"
+
+    @staticmethod
+    def _batching(stage: Batched) -> DynamicBatching | None:
+        batching = stage.dynamic_batching
+        if batching is None:
+            return None
+        return DynamicBatching(
+            tuple(batching.preferred_batch_size),
+            batching.max_queue_delay_microseconds,
+            batching.preserve_ordering,
+        )
+
+    def preprocess(self) -> ModelConfig:
+        """Picture and question to pixels and ids, on the CPU everywhere."""
+        stage, limits = self.spec.stages.preprocess, self.spec.limits
+        height, width, _ = self.pixels.dims
+        return ModelConfig(
+            kind="python",
+            name=stage.name,
+            max_batch_size=stage.max_batch_size,
+            inputs=QUESTION,
+            outputs=(self.pixels, *self.query, self.prompt),
+            instances=InstanceGroup(stage.instances.count, "CPU"),
+            dynamic_batching=self._batching(stage),
+            parameters={
+                "image_height": str(height),
+                "image_width": str(width),
+                "max_image_pixels": str(limits.max_image_pixels),
+                "max_query_tokens": str(limits.max_query_tokens),
+                "prompt_prefix": self.facts.prompt.prefix,
+                "prompt_suffix": self.facts.prompt.suffix,
+            },
+        )
+
+    def _graph(
+        self, stage: OnnxStage, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], kind: str
+    ) -> ModelConfig:
+        settings = stage.onnxruntime
+        onnx = kind == "onnxruntime"
+        threads = {
+            "intra_op_thread_count": str(settings.intra_op_thread_count),
+            "inter_op_thread_count": str(settings.inter_op_thread_count),
+            "execution_mode": "1" if settings.execution_mode == "parallel" else "0",
+        }
+        device = self._kind(stage.instances.kind)
+        gpus = tuple(stage.instances.gpus) if device == "GPU" else ()
+        return ModelConfig(
+            kind=kind,
+            name=stage.name,
+            max_batch_size=stage.max_batch_size,
+            inputs=inputs,
+            outputs=outputs,
+            instances=InstanceGroup(stage.instances.count, device, gpus),
+            dynamic_batching=self._batching(stage),
+            parameters=threads if onnx else {},
+            graph_level=_GRAPH_LEVELS[settings.graph_optimization] if onnx else None,
+            warmup=(Warmup("one", 1, inputs),),
+        )
+
+    def vision(self) -> ModelConfig:
+        """Pixels to visual embeddings."""
+        kind = "tensorrt" if self.spec.target == "tensorrt" else "onnxruntime"
+        return self._graph(self.spec.stages.vision, (self.pixels,), (self.embeds,), kind)
+
+    def relevance(self) -> ModelConfig:
+        """Pixels and question to kept cells. ONNX Runtime everywhere: TensorRT has no fp64."""
+        inputs = (self.pixels, *self.query)
+        outputs = (self.kept, self.relevance_map)
+        return self._graph(self.spec.stages.relevance, inputs, outputs, "onnxruntime")
+
+    def language(self) -> ModelConfig:
+        """Kept tokens and prompt to a stream of text."""
+        stage, spec = self.spec.stages.language, self.spec
+        return ModelConfig(
+            kind="python",
+            name=stage.name,
+            max_batch_size=1,
+            inputs=(self.prompt, self.embeds, self.kept, self.relevance_map, *REQUEST_OPTIONS),
+            outputs=ANSWER,
+            instances=InstanceGroup(1, self._kind(stage.kind)),
+            decoupled=True,
+            parameters={
+                "default_max_tokens": str(spec.limits.default_max_tokens),
+                "end_token_ids": ",".join(str(token) for token in self.facts.end_token_ids),
+                "grid_cols": str(spec.grid.cols),
+                "grid_rows": str(spec.grid.rows),
+                "image_token_id": str(self.facts.image_token_id),
+                "intra_op_thread_count": str(stage.intra_op_thread_count),
+                "kept_tokens": str(spec.kept_tokens),
+                "max_sequence_length": str(stage.max_sequence_length),
+                "max_tokens": str(spec.limits.max_tokens),
+                "max_waiting": str(stage.max_waiting),
+                "slots": str(stage.slots),
+            },
+        )
+
+    def ensemble(self) -> ModelConfig:
+        """The pipeline: vision and relevance run side by side."""
+        stages = self.spec.stages
+
+        def step(name: str, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> EnsembleStep:
+            maps = ({tensor.name: tensor.name for tensor in side} for side in (inputs, outputs))
+            return EnsembleStep(name, *maps)
+
+        return ModelConfig(
+            kind="ensemble",
+            name=self.spec.name,
+            max_batch_size=1,
+            inputs=(*QUESTION, *REQUEST_OPTIONS),
+            outputs=ANSWER,
+            steps=(
+                step(stages.preprocess.name, QUESTION, (self.pixels, *self.query, self.prompt)),
+                step(stages.vision.name, (self.pixels,), (self.embeds,)),
+                step(
+                    stages.relevance.name,
+                    (self.pixels, *self.query),
+                    (self.kept, self.relevance_map),
+                ),
+                step(
+                    stages.language.name,
+                    (self.prompt, self.embeds, self.kept, self.relevance_map, *REQUEST_OPTIONS),
+                    ANSWER,
+                ),
+            ),
+        )
+
+
+def pipeline_configs(spec: Spec, facts: SourceFacts) -> list[ModelConfig]:
+    """Every model config of the pipeline, the ensemble last."""
+    pipeline = _Pipeline(spec, facts)
+    return [
+        pipeline.preprocess(),
+        pipeline.vision(),
+        pipeline.relevance(),
+        pipeline.language(),
+        pipeline.ensemble(),
+    ]

@@ -1,0 +1,57 @@
+"""Rendering the templates; a variable that is not set is an error, never nothing."""
+
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import text_encoding
+from jinja2 import FileSystemLoader, StrictUndefined, TemplateError
+from jinja2.sandbox import SandboxedEnvironment
+
+from builder.errors import RenderError
+from builder.render.model_config import ModelConfig, check_rendered
+
+_PLACES = (
+    Path(__file__).parents[1] / "_templates",  # in a wheel
+    Path(__file__).parents[2] / "templates",  # in a checkout
+)
+
+
+def _quoted(value: str) -> str:
+    """A protobuf text-format string literal."""
+    return f'"{text_encoding.CEscape(value, as_utf8=True)}"'
+
+
+def _environment() -> SandboxedEnvironment:
+    environment = SandboxedEnvironment(
+        loader=FileSystemLoader([str(place) for place in _PLACES]),
+        undefined=StrictUndefined,
+        autoescape=False,  # noqa: S701 - protobuf text, not HTML
+        keep_trailing_newline=True,
+    )
+    environment.filters["quoted"] = _quoted
+    return environment
+
+
+def render_template(name: str, **values: Any) -> str:
+    """Render a template file.
+
+    Raises:
+        RenderError: the template is missing, broken, or uses a variable that is not set.
+    """
+    try:
+        return _environment().get_template(name).render(**values)
+    except TemplateError as error:
+        raise RenderError(f"template {name}: {error}") from error
+
+
+def render_config(config: ModelConfig, origin: str) -> str:
+    """The `config.pbtxt` of a model, parsed back and compared.
+
+    Args:
+        config: The model.
+        origin: Name of the spec file, for the comment at the top.
+    """
+    text = render_template(f"config/{config.kind}.pbtxt.j2", config=config, origin=origin)
+    text = text.strip() + "\n"
+    check_rendered(config, text)
+    return text

@@ -1,0 +1,154 @@
+"""Running the ONNX artifacts of the arr-coc stages against the plain torch reference."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import cycle, islice
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+
+from builder.arr_coc.reference import Reference
+from builder.runtime.models.language.decoder import Decoder, SessionSettings
+from builder.runtime.models.language.positions import Sequence, build_sequence
+from builder.runtime.models.preprocess.prompt import Prompt
+from builder.spec.models import Tolerance
+from builder.verify.measure import ParityRow, compare
+from builder.verify.pictures import QUESTIONS
+
+_STEPS = 8
+"""Decode steps that are compared after the prefill."""
+
+_EXACT = Tolerance(max_abs_error=1e-5, min_cosine=0.999999)
+"""The relevance graph computes in fp64 and answers in fp32."""
+
+
+class Verifier:
+    """Checks artifacts over real pictures at several batch sizes."""
+
+    def __init__(self, reference: Reference, pictures: list[bytes], threads: int = 1) -> None:
+        """Prepare the inputs once.
+
+        Args:
+            reference: The torch pipeline.
+            pictures: Encoded pictures; they are cycled through.
+            threads: Intra-op threads of ONNX Runtime.
+        """
+        self._reference = reference
+        self._spec = reference.spec
+        self._threads = threads
+        self._pixels = [reference.pixels(picture) for picture in pictures]
+        self._prompts = [reference.prompts.encode(q.encode()) for q in QUESTIONS]
+
+    def _session(self, path: Path) -> ort.InferenceSession:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def _tolerance(self, precision: str) -> Tolerance:
+        return self._spec.verify.fp32 if precision == "fp32" else self._spec.verify.fp16
+
+    def _cases(self, batch: int) -> list[tuple[NDArray[np.uint8], Prompt]]:
+        """`batch` pictures, each with a question."""
+        return list(islice(zip(cycle(self._pixels), cycle(self._prompts), strict=False), batch))
+
+    def vision(self, path: Path) -> list[ParityRow]:
+        """Visual embeddings against the stock tower."""
+        session = self._session(path)
+        stage = self._spec.stages.vision
+        tolerance = self._tolerance(self._spec.precision_of(stage))
+        rows = []
+        for batch in self._spec.verify.batch_sizes:
+            pixels = np.stack([case[0] for case in self._cases(batch)])
+            got = session.run(["image_embeds"], {"pixels": pixels})[0]
+            wanted = [self._reference.embed_image(torch.from_numpy(p.copy())) for p in pixels]
+            rows.append(
+                compare(stage.name, "image_embeds", got, torch.stack(wanted).numpy(), tolerance)
+            )
+        return rows
+
+    def relevance(self, path: Path) -> list[ParityRow]:
+        """Kept indices and relevance map against the torch modules."""
+        session = self._session(path)
+        rows = []
+        for batch in self._spec.verify.batch_sizes:
+            cases = self._cases(batch)
+            queries = [self._reference.padded_query(prompt) for _, prompt in cases]
+            feeds = {
+                "pixels": np.stack([pixels for pixels, _ in cases]),
+                "query_ids": np.concatenate([ids.numpy() for ids, _ in queries]),
+                "query_length": np.concatenate([length.numpy() for _, length in queries]),
+            }
+            kept, relevance = session.run(["kept_indices", "relevance_map"], feeds)
+            wanted = [
+                self._reference.select(torch.from_numpy(p.copy()), prompt) for p, prompt in cases
+            ]
+            wanted_map = torch.stack([m for _, m in wanted]).numpy()
+            row = compare(
+                self._spec.stages.relevance.name, "relevance_map", relevance, wanted_map, _EXACT
+            )
+            same = bool((kept == torch.stack([k for k, _ in wanted]).numpy()).all())
+            rows.append(replace(row, indices_equal=same))
+        return rows
+
+    def decoder(self, path: Path) -> list[ParityRow]:
+        """Logits of a prefill and of joint decode steps against transformers' own forward."""
+        stage = self._spec.stages.language
+        tolerance = self._tolerance(self._spec.precision_of(stage))
+        most = max(self._spec.verify.batch_sizes)
+        decoder = Decoder(
+            path, most, stage.max_sequence_length, SessionSettings(self._threads)
+        )
+        rows = []
+        for batch in self._spec.verify.batch_sizes:
+            got, wanted = self._decode(decoder, self._cases(batch))
+            rows.append(compare(stage.name, "logits", got, wanted, tolerance))
+        return rows
+
+    def _decode(
+        self, decoder: Decoder, cases: list[tuple[NDArray[np.uint8], Prompt]]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Logits [B, 1 + steps, V] of the artifact and of the source, on the source's tokens."""
+        sequences: list[Sequence] = []
+        tokens, wanted, first = [], [], []
+        facts = self._reference.source.facts
+        grid = (self._spec.grid.rows, self._spec.grid.cols)
+        for row, (pixels, prompt) in enumerate(cases):
+            picture = torch.from_numpy(pixels.copy())
+            kept, _ = self._reference.select(picture, prompt)
+            embeds = self._reference.embed_image(picture)
+            logits, generated = self._reference.logits(prompt, kept, embeds, _STEPS + 1)
+            wanted.append(logits.numpy())
+            tokens.append(generated)
+            places = np.sort(kept.numpy())
+            sequence = build_sequence(
+                np.array(prompt.prompt_ids, dtype=np.int32), places, grid, facts.image_token_id
+            )
+            sequences.append(sequence)
+            size = sequence.input_ids.size
+            visual = np.zeros((1, size, decoder.hidden_size), dtype=np.float32)
+            visual[0, sequence.visual_mask] = embeds.numpy()[places]
+            first.append(
+                decoder.step(
+                    row,
+                    sequence.input_ids[None],
+                    sequence.position_ids[None],
+                    np.array([size], dtype=np.int32),
+                    (sequence.visual_mask[None], visual),
+                )[0]
+            )
+        got = [np.stack(first)]
+        for step in range(_STEPS):
+            ids = np.array([[generated[step]] for generated in tokens], dtype=np.int64)
+            positions = np.array([s.next_position + step for s in sequences], dtype=np.int64)
+            lengths = np.array([s.input_ids.size + step + 1 for s in sequences], dtype=np.int32)
+            spread = np.repeat(positions[:, None, None], 3, axis=1)
+            got.append(decoder.step(0, ids, spread, lengths))
+        return np.stack(got, axis=1), np.stack(wanted)
+
+    def checks(self) -> dict[str, Callable[[Path], list[ParityRow]]]:
+        """The check of each stage's artifact, by stage."""
+        return {"vision": self.vision, "relevance": self.relevance, "language": self.decoder}
+
