@@ -22,8 +22,9 @@ def stream(
     """Ask `model` at `url` (HOST:PORT of the gRPC service); yield chunks as they are generated.
 
     The question is sent when the first chunk is asked for. Closing the generator early (or
-    leaving its `for` loop and dropping it) cancels the request. `timeout` is in seconds, for
-    the whole answer.
+    leaving its `for` loop and dropping it) cancels the request; Triton 24.10 passes that on to
+    the steps of the ensemble that have not begun, not to the one that runs. `timeout` is in
+    seconds, for the whole answer.
 
     Raises:
         ValueError: a number does not fit its tensor (`clients.request.infer_inputs`).
