@@ -66,7 +66,8 @@ def language_states(
 ) -> torch.Tensor:
     """Last hidden states [B, S, D] of input embeddings [B, S, D].
 
-    `cos`, `sin`: [S, head_dim] or [B, 1, S, head_dim]; `bias`: added to the attention scores.
+    `cos`, `sin`: [S, head_dim] or [B, 1, S, head_dim]; `bias`: [S, S] or [B, 1, S, S], added to
+    the attention scores.
     """
     x = embeddings
     batch, length, width = x.shape

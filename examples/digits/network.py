@@ -1,5 +1,6 @@
 """The trained network: the Qwen2-VL model, two auxiliary heads and the losses of each phase."""
 
+import math
 from typing import Any
 
 import torch
@@ -70,5 +71,68 @@ class Network(nn.Module):
             self.model, sequence, constants.cos, constants.sin, constants.bias
         )[:, -questions * block :]
         loss, said, wanted = answer_loss(self.model, states, targets.flatten(1))
-        # Answer and end alternate; the answer alone is the measure.
-        return loss, {"answer": float((said == wanted)[::2].float().mean())}
+        return loss, {"answer": answer_share(said, wanted)}
+
+    def sequences(self, tokens: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, Layout]:
+        """One sequence a question: embeddings [B * Q, S, D] of tokens [B, N, D], ids [B, Q, L]."""
+        batch, questions, _ = ids.shape
+        side = math.isqrt(tokens.shape[1])
+        key = (side, side, 1)
+        if key not in self._layouts:
+            self._layouts[key] = layout(self.model, *key)
+        asked = self.embed(ids.flatten(0, 1))
+        opening = self.embed(self._opening).expand(batch * questions, -1, -1)
+        vision_end = self.embed(self._vision_end).expand(batch * questions, -1, -1)
+        seen = tokens.repeat_interleave(questions, dim=0).to(asked.dtype)
+        return torch.cat((opening, seen, vision_end, asked), dim=1), self._layouts[key]
+
+    def gated_loss(
+        self,
+        tokens: torch.Tensor,
+        ids: torch.Tensor,
+        targets: torch.Tensor,
+        log_gates: torch.Tensor,
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """Answer loss with gated tokens: log gates [B, Q, N]."""
+        sequence, constants = self.sequences(tokens, ids)
+        start, cells = len(self._opening), tokens.shape[1]
+        gates = log_gates.flatten(0, 1)
+        bias = constants.bias + nn.functional.pad(
+            gates, (start, sequence.shape[1] - start - cells)
+        ).unsqueeze(1)
+        states = language_states(
+            self.model, sequence, constants.cos, constants.sin, bias.unsqueeze(1)
+        )[:, -ids.shape[-1] :]
+        loss, said, wanted = answer_loss(self.model, states, targets.flatten(0, 1))
+        return loss, {"answer": answer_share(said, wanted)}
+
+    def pruned_answers(
+        self, tokens: torch.Tensor, ids: torch.Tensor, targets: torch.Tensor, kept: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Said and right ids of the answer tokens with only the cells `kept` [B, Q, K].
+
+        `kept` is in raster order. The tokens keep their positions in the whole picture.
+        """
+        sequence, constants = self.sequences(tokens, ids)
+        start, total = len(self._opening), sequence.shape[1]
+        rows = kept.flatten(0, 1)
+        count = rows.shape[0]
+        before = torch.arange(start).expand(count, -1)
+        after = torch.arange(start + tokens.shape[1], total).expand(count, -1)
+        place = torch.cat((before, start + rows, after), dim=1)
+        sequence = sequence.gather(1, place.unsqueeze(-1).expand(-1, -1, sequence.shape[-1]))
+        length = place.shape[1]
+        states = language_states(
+            self.model,
+            sequence,
+            constants.cos[place].unsqueeze(1),
+            constants.sin[place].unsqueeze(1),
+            torch.full((length, length), float("-inf")).triu(1),
+        )[:, -ids.shape[-1] :]
+        _, said, wanted = answer_loss(self.model, states, targets.flatten(0, 1))
+        return said, wanted
+
+
+def answer_share(said: torch.Tensor, wanted: torch.Tensor) -> float:
+    """Share of right answers; answer and end token alternate, and the answer alone counts."""
+    return float((said == wanted)[::2].float().mean())

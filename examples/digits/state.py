@@ -8,6 +8,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+STATE = "state.safetensors"
+
 
 def save_state(
     file: Path, modules: dict[str, Any], optimizers: list[Any], progress: dict[str, Any]

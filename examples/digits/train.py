@@ -24,13 +24,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 from torch.utils.data import DataLoader
 
-from .batches import ONE_DIGIT, QUESTIONS, SCENES, Batches, Shape
+from builder.arr_coc.relevance import Relevance
+
+from .batches import ONE_DIGIT, QUESTIONS, SCENES, SINGLE_QUESTIONS, Batches, Shape
+from .checkpoint import save_checkpoint
 from .model import build_model
 from .network import Network
-from .state import load_moments, load_state, save_state
+from .selection import build_relevance, relevances, soft_gates
+from .state import STATE, load_moments, load_state, save_state
 from .vocabulary import build_tokenizer
 
-STATE = "state.safetensors"
 CURVE = "curve.jsonl"
 SAVE_EVERY = 250
 LOG_EVERY = 50
@@ -39,57 +42,103 @@ WARM_STEPS = 100
 
 @dataclass(frozen=True)
 class Phase:
-    """One phase of the recipe; `rate` is the highest learning rate."""
+    """One phase of the recipe.
+
+    `rate` is the highest learning rate; `relevance_rate` that of the relevance modules (0: all
+    tokens are kept), in which case the tower is frozen.
+    """
 
     name: str
     shape: Shape
     steps: int
     rate: float
+    relevance_rate: float = 0.0
 
 
 PHASES = (
     Phase("read", ONE_DIGIT, 2000, 4e-3),
     Phase("scenes", SCENES, 1500, 2e-3),
     Phase("answers", QUESTIONS, 8000, 2e-3),
+    Phase("select", SINGLE_QUESTIONS, 3000, 3e-4, relevance_rate=1e-2),
 )
+# Temperature of the soft top-K at the start and the end of its phase; K is drawn in between.
+HOT, COLD = 0.5, 0.02
+FEWEST_KEPT, MOST_KEPT = 3, 32
 # Weight of the per-token losses beside the answer loss.
 TOKEN_SHARE = 0.3
 
 
-def optimizers(network: Network) -> list[Any]:
+def optimizers(phase: Phase, network: Network, relevance: Relevance) -> list[Any]:
     """Muon (K. Jordan et al., 2024) for the layers' matrices, AdamW for everything else.
 
-    Muon reads digits after a tenth of the scenes that AdamW alone needs here.
+    Each parameter group carries its highest learning rate as `peak`.
     """
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
+        if phase.relevance_rate and ("visual" in name or name.startswith("heads")):
+            continue
         inner = ".blocks." in name or ".layers." in name or ".merger.mlp." in name
         (matrices if inner and parameter.ndim == 2 else rest).append(parameter)
+    groups = [{"params": rest, "peak": phase.rate}]
+    if phase.relevance_rate:
+        groups.append({"params": list(relevance.parameters()), "peak": phase.relevance_rate})
     return [
-        torch.optim.Muon(matrices, lr=0.0, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(rest, lr=0.0, betas=(0.9, 0.98), weight_decay=0.01),
+        torch.optim.Muon(
+            [{"params": matrices, "peak": phase.rate}],
+            lr=0.0,
+            weight_decay=0.01,
+            adjust_lr_fn="match_rms_adamw",
+        ),
+        torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), weight_decay=0.01),
     ]
 
 
-def rate_at(phase: Phase, step: int) -> float:
-    """Linear warm-up, then a cosine to zero."""
+def schedule(phase: Phase, step: int) -> float:
+    """Share of the highest learning rate: linear warm-up, then a cosine to zero."""
     warm = min(1.0, (step + 1) / WARM_STEPS)
-    return phase.rate * warm * (0.5 + 0.5 * math.cos(math.pi * step / phase.steps))
+    return warm * (0.5 + 0.5 * math.cos(math.pi * step / phase.steps))
 
 
 def phase_loss(
-    network: Network, phase: Phase, batch: dict[str, torch.Tensor]
+    phase: Phase, step: int, network: Network, relevance: Relevance, batch: dict[str, torch.Tensor]
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """Loss and measures of one batch."""
+    if phase.relevance_rate:
+        return selection_loss(step / phase.steps, network, relevance, batch)
     tokens = network.see(batch["pixels"])
     loss, measures = network.token_loss(tokens, batch["labels"])
     if phase.shape.questions:
         side = phase.shape.side // network.model.config.vision_config.patch_size
         answer, more = network.question_loss(tokens, batch["ids"], batch["targets"], side)
         loss = answer + TOKEN_SHARE * loss
-        measures |= more | {"answer loss": float(answer)}
+        measures |= more | {"answer loss": float(answer.detach())}
     return loss, measures
+
+
+def selection_loss(
+    progress: float, network: Network, relevance: Relevance, batch: dict[str, torch.Tensor]
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """Answer loss over softly selected tokens; `progress` 0..1 cools the selection down."""
+    with torch.no_grad():
+        tokens = network.see(batch["pixels"])
+    side = math.isqrt(tokens.shape[1])
+    embeddings = network.model.model.language_model.embed_tokens.weight
+    with torch.autocast("cpu", enabled=False):
+        scores = relevances(
+            relevance,
+            batch["pixels"],
+            batch["query"],
+            batch["length"],
+            embeddings,
+            (side, side),
+        )
+        # Any K, the small ones as often as the large ones.
+        generator = torch.Generator().manual_seed(int(batch["pixels"].sum()))
+        share = torch.rand(scores.shape[:-1], generator=generator)
+        kept = FEWEST_KEPT * (MOST_KEPT / FEWEST_KEPT) ** share
+        gates = soft_gates(scores, kept, HOT * (COLD / HOT) ** progress)
+    return network.gated_loss(tokens, batch["ids"], batch["targets"], gates)
 
 
 def fast_dtype() -> torch.dtype:
@@ -113,10 +162,12 @@ class Run:
         self.folder, self.seed, self.workers, self.quiet = folder, seed, workers, quiet
         self.tokenizer = build_tokenizer()
         self.network = Network(build_model(self.tokenizer, seed), self.tokenizer)
+        self.relevance = build_relevance(self.network.model.config.text_config.hidden_size, seed)
+        self.modules = {"network": self.network, "relevance": self.relevance}
         self.done: dict[str, int] = {}
         self._resume_moments = False
         if (folder / STATE).exists():
-            self.done = load_state(folder / STATE, {"network": self.network})["done"]
+            self.done = load_state(folder / STATE, self.modules)["done"]
             self._resume_moments = True
 
     def train(self, phase: Phase) -> None:
@@ -124,7 +175,7 @@ class Run:
         start = self.done.get(phase.name, 0)
         if start >= phase.steps:
             return
-        tools = optimizers(self.network)
+        tools = optimizers(phase, self.network, self.relevance)
         if start and self._resume_moments:
             load_moments(self.folder / STATE, tools)
         number = [each.name for each in PHASES].index(phase.name)
@@ -136,14 +187,14 @@ class Run:
             task = bar.add_task(phase.name, total=phase.steps, completed=start, note="")
             for step, batch in enumerate(steps_of(dataset, start, self.workers), start):
                 with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-                    loss, measures = phase_loss(self.network, phase, batch)
+                    loss, measures = phase_loss(phase, step, self.network, self.relevance, batch)
                 for tool in tools:
                     tool.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
                 for tool in tools:
                     for group in tool.param_groups:
-                        group["lr"] = rate_at(phase, step)
+                        group["lr"] = group["peak"] * schedule(phase, step)
                     tool.step()
                 for name, value in (measures | {"loss": float(loss.detach())}).items():
                     sums[name] = sums.get(name, 0.0) + value
@@ -157,9 +208,7 @@ class Run:
                     bar.update(task, note=f"{note} {speed:.0f}/s")
                     sums, begun, since = {}, time.monotonic(), step + 1
                 if (step + 1) % SAVE_EVERY == 0 or step + 1 == phase.steps:
-                    save_state(
-                        self.folder / STATE, {"network": self.network}, tools, {"done": self.done}
-                    )
+                    save_state(self.folder / STATE, self.modules, tools, {"done": self.done})
                 bar.update(task, completed=step + 1)
 
     def _bar(self) -> Progress:
@@ -185,6 +234,7 @@ def main(  # noqa: PLR0917 - typer calls it by name
     workers: Annotated[int, typer.Option(help="Processes that make scenes; 0: none.")] = 1,
     quiet: Annotated[bool, typer.Option(help="No progress bar.")] = False,
     until: Annotated[str, typer.Option(help="Last phase to run.")] = PHASES[-1].name,
+    output: Annotated[Path | None, typer.Option(help="Folder for the finished checkpoint.")] = None,
 ) -> None:
     """Train, or continue training, and write the checkpoint."""
     torch.set_num_threads(threads)
@@ -194,6 +244,8 @@ def main(  # noqa: PLR0917 - typer calls it by name
         run.train(phase)
         if phase.name == until:
             break
+    if output is not None:
+        save_checkpoint(output, run.network.model, run.tokenizer, run.relevance)
 
 
 if __name__ == "__main__":
