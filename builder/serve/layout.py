@@ -2,11 +2,12 @@
 
 The wheel `nvidia-pytriton` carries a complete server. It expects its backends in one folder with
 the Python stub of the running interpreter, which the wheel keeps elsewhere; `assemble` lays that
-folder out with links, so nothing in site-packages is written to.
+folder out (4 MB), so nothing in site-packages is written to.
 """
 
 import importlib.util
 import os
+import shutil
 import sys
 import sysconfig
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ def assemble(folder: Path, installation: Installation | None = None) -> Layout:
     """
     installation = installation or find_installation()
     backends = folder / "backends"
-    _link_backends(installation, backends)
+    _copy_backends(installation, backends)
     libraries = folder / "lib"
     libraries.mkdir()
     name, libpython = _find_libpython()
@@ -102,25 +103,18 @@ def assemble(folder: Path, installation: Installation | None = None) -> Layout:
     )
 
 
-def _link_backends(installation: Installation, target: Path) -> None:
-    python = target / "python"
-    python.mkdir(parents=True)
-    for backend in (installation.root / "backends").iterdir():
-        if backend.name != "python":
-            (target / backend.name).symlink_to(backend)
-            continue
-        for path in backend.iterdir():
-            if path.name != "__pycache__":
-                (python / path.name).symlink_to(path)
+def _copy_backends(installation: Installation, target: Path) -> None:
+    # Copies, because Triton refuses a backend library that a link leads out of its folder to.
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(installation.root / "backends", target, ignore=ignored)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     stub = installation.root / "python_backend_stubs" / version / _STUB
     if not stub.exists():
         raise ServerError(f"the wheel nvidia-pytriton has no Python backend for Python {version}")
-    (python / _STUB).unlink(missing_ok=True)
-    (python / _STUB).symlink_to(stub)
+    shutil.copy2(stub, target / "python" / _STUB)
     for backend in sorted(RUNTIME_BACKENDS.iterdir()) if RUNTIME_BACKENDS.is_dir() else ():
         if (backend / "model.py").exists() and not (target / backend.name).exists():
-            (target / backend.name).symlink_to(backend)
+            shutil.copytree(backend, target / backend.name, ignore=ignored)
 
 
 def _find_libpython() -> tuple[str, Path]:
