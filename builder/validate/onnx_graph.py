@@ -1,0 +1,164 @@
+"""Inputs and outputs of an ONNX file, read past its nodes and weights.
+
+A file of gigabytes costs what its inputs and outputs cost: the protobuf wire format is walked
+over a memory map, and every field that is not wanted is jumped over.
+"""
+
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, ValueInfoProto
+
+_VALUE_LIMIT = 1 << 20
+_MODEL_IR, _MODEL_GRAPH, _MODEL_OPSET = 1, 7, 8
+_GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT = 5, 11, 12
+_GRAPH_SPARSE_INITIALIZER = 15
+_TENSOR_NAME = 8
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+class OnnxReadError(Exception):
+    """The file is no ONNX model; the message says what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSignature:
+    """A tensor: `data_type` is a number of `onnx.TensorProto`, 0 for no tensor (sequence, map).
+
+    `dims` has -1 for free dims and is None where the file states no shape.
+    """
+
+    data_type: int
+    dims: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class GraphSignature:
+    """What a graph takes and gives, as an ONNX Runtime session reports it.
+
+    `overridable` are inputs with an initializer, which a request may leave out.
+    """
+
+    inputs: dict[str, TensorSignature]
+    outputs: dict[str, TensorSignature]
+    overridable: dict[str, TensorSignature]
+    ir_version: int
+    opset: int
+    """Opset of the default domain; 0 if none is stated."""
+
+
+def read_signature(path: Path) -> GraphSignature:
+    """Read the inputs and outputs of an ONNX file.
+
+    Raises `OnnxReadError` where the file is no ONNX model, `OSError` where it cannot be opened.
+    """
+    with path.open("rb") as file:
+        try:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                return _read_model(data)
+        except ValueError:
+            raise OnnxReadError("the file is empty") from None
+
+
+def _read_model(data: mmap.mmap) -> GraphSignature:
+    ir_version = opset = 0
+    graph: tuple[int, int] | None = None
+    for number, wire, start, end in _fields(data, 0, len(data)):
+        if number == _MODEL_IR and wire == _VARINT:
+            ir_version = start
+        elif number == _MODEL_GRAPH and wire == _BYTES:
+            graph = (start, end)
+        elif number == _MODEL_OPSET and wire == _BYTES:
+            domain, version = _read_opset(data, start, end)
+            if domain in ("", "ai.onnx"):
+                opset = max(opset, version)
+    if graph is None:
+        raise OnnxReadError("it has no graph")
+    inputs: dict[str, TensorSignature] = {}
+    outputs: dict[str, TensorSignature] = {}
+    initializers: set[str] = set()
+    for number, wire, start, end in _fields(data, *graph):
+        if wire != _BYTES:
+            continue
+        if number in (_GRAPH_INPUT, _GRAPH_OUTPUT):
+            name, tensor = _read_value(data, start, end)
+            (inputs if number == _GRAPH_INPUT else outputs)[name] = tensor
+        elif number == _GRAPH_INITIALIZER:
+            initializers.add(_read_name(data, start, end))
+    # Before IR 4 every initializer is listed as an input and none can be overridden.
+    overridable = {name: inputs.pop(name) for name in list(inputs) if name in initializers}
+    if ir_version < 4:
+        overridable = {}
+    return GraphSignature(inputs, outputs, overridable, ir_version, opset)
+
+
+def _read_value(data: mmap.mmap, start: int, end: int) -> tuple[str, TensorSignature]:
+    if end - start > _VALUE_LIMIT:
+        raise OnnxReadError("the description of an input or output has more than a MiB")
+    try:
+        value = ValueInfoProto.FromString(data[start:end])
+    except DecodeError:
+        raise OnnxReadError("the description of an input or output is damaged") from None
+    if not value.type.HasField("tensor_type"):
+        return value.name, TensorSignature(TensorProto.UNDEFINED, None)
+    tensor = value.type.tensor_type
+    dims = None
+    if tensor.HasField("shape"):
+        dims = tuple(dim.dim_value if dim.HasField("dim_value") else -1 for dim in tensor.shape.dim)
+    return value.name, TensorSignature(tensor.elem_type, dims)
+
+
+def _read_opset(data: mmap.mmap, start: int, end: int) -> tuple[str, int]:
+    domain, version = "", 0
+    for number, wire, first, last in _fields(data, start, end):
+        if number == 1 and wire == _BYTES:
+            domain = data[first : min(last, first + 256)].decode("utf-8", "replace")
+        elif number == 2 and wire == _VARINT:
+            version = first
+    return domain, version
+
+
+def _read_name(data: mmap.mmap, start: int, end: int) -> str:
+    for number, wire, first, last in _fields(data, start, end):
+        if number == _TENSOR_NAME and wire == _BYTES:
+            return data[first : min(last, first + 4096)].decode("utf-8", "replace")
+    return ""
+
+
+def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """Fields of a message: number, wire type, and the value (varint) or the span of the bytes."""
+    position = start
+    while position < end:
+        key, position = _varint(data, position, end)
+        number, wire = key >> 3, key & 7
+        if number == 0:
+            raise OnnxReadError("it is no protobuf message")
+        if wire == _VARINT:
+            value, position = _varint(data, position, end)
+            yield number, wire, value, position
+            continue
+        if wire == _BYTES:
+            length, position = _varint(data, position, end)
+        elif wire in (_FIXED64, _FIXED32):
+            length = 8 if wire == _FIXED64 else 4
+        else:
+            raise OnnxReadError("it is no protobuf message")
+        if length > end - position:
+            raise OnnxReadError("it ends in the middle of a field")
+        yield number, wire, position, position + length
+        position += length
+
+
+def _varint(data: mmap.mmap, position: int, end: int) -> tuple[int, int]:
+    value = shift = 0
+    while position < end and shift < 70:
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
+    raise OnnxReadError("it is no protobuf message")
