@@ -1,1 +1,1 @@
-"""The arr-coc modules in torch: what is exported, and the reference everything is checked against."""
+"""The arr-coc modules in torch: what is exported, and the reference to check it against."""

@@ -43,7 +43,9 @@ class Decoder(nn.Module):
         scale = rotary.attention_scaling
         return doubled.cos() * scale, doubled.sin() * scale
 
-    def _rotate(self, x: torch.Tensor, heads: int, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    def _rotate(
+        self, x: torch.Tensor, heads: int, cos: torch.Tensor, sin: torch.Tensor
+    ) -> torch.Tensor:
         """Rotate [B, S, heads * d]."""
         batch, length, width = x.shape
         x = x.reshape(batch, length, heads, self.head_dim)

@@ -80,7 +80,9 @@ def hub_options(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _normalization(source: str, revision: str | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _normalization(
+    source: str, revision: str | None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Colour mean and deviation, read as JSON: the processor class would need torchvision."""
     path = cached_file(
         source,

@@ -48,7 +48,10 @@ class Reference:
         self.source = source
         with _tokenizer_file(source) as path:
             self.prompts = PromptEncoder(
-                path, source.facts.prompt.prefix, source.facts.prompt.suffix, spec.limits.max_query_tokens
+                path,
+                source.facts.prompt.prefix,
+                source.facts.prompt.suffix,
+                spec.limits.max_query_tokens,
             )
 
     def pixels(self, image: bytes) -> NDArray[np.uint8]:
@@ -71,7 +74,9 @@ class Reference:
         config = self.source.visual.config
         p, m, t = config.patch_size, config.spatial_merge_size, config.temporal_patch_size
         rows, cols = self.spec.grid.rows, self.spec.grid.cols
-        mean, std = (torch.tensor(v) for v in (self.source.facts.image_mean, self.source.facts.image_std))
+        mean, std = (
+            torch.tensor(v) for v in (self.source.facts.image_mean, self.source.facts.image_std)
+        )
         normal = ((pixels.float() / 255.0 - mean) / std).permute(2, 0, 1)
         frames = normal.reshape(1, 3, rows, m, p, cols, m, p).expand(t, -1, -1, -1, -1, -1, -1, -1)
         patches = frames.permute(2, 5, 3, 6, 1, 0, 4, 7).reshape(rows * cols * m * m, -1)

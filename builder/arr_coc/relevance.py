@@ -118,7 +118,9 @@ class Relevance(nn.Module):
     def save_pretrained(self, folder: Path) -> None:
         """Write config and weights beside the language model's own files."""
         (folder / CONFIG_NAME).write_text(json.dumps(asdict(self.config), indent=2) + "\n")
-        save_file({k: v.float().contiguous() for k, v in self.state_dict().items()}, folder / WEIGHTS_NAME)
+        save_file(
+            {k: v.float().contiguous() for k, v in self.state_dict().items()}, folder / WEIGHTS_NAME
+        )
 
     @classmethod
     def from_pretrained(cls, folder: Path) -> "Relevance":
@@ -133,11 +135,14 @@ class Relevance(nn.Module):
             module.load_state_dict(load_file(folder / WEIGHTS_NAME))
         except FileNotFoundError as error:
             raise CheckpointError(
-                f"{folder} has no {Path(str(error.filename)).name}: an arr-coc checkpoint holds the "
-                f"relevance modules beside the language model ({CONFIG_NAME}, {WEIGHTS_NAME})"
+                f"{folder} has no {Path(str(error.filename)).name}: an arr-coc checkpoint holds "
+                f"the relevance modules beside the language model ({CONFIG_NAME}, {WEIGHTS_NAME}); "
+                "for a base model set checkpoint.relevance to untrained"
             ) from error
         except Exception as error:
-            raise CheckpointError(f"{folder}: the relevance modules do not load: {error}") from error
+            raise CheckpointError(
+                f"{folder}: the relevance modules do not load: {error}"
+            ) from error
         return module.eval()
 
     @classmethod

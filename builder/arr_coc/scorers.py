@@ -64,4 +64,5 @@ class Participatory(nn.Module):
         product = (cells * wanted.unsqueeze(1)).sum(dim=-1)
         cell_norm = torch.sqrt((cells**2).sum(dim=-1))
         wanted_norm = torch.sqrt((wanted**2).sum(dim=-1, keepdim=True))
-        return 0.5 + 0.5 * product / (cell_norm * wanted_norm).clamp(min=_TINY)
+        cosine: torch.Tensor = product / (cell_norm * wanted_norm).clamp(min=_TINY)
+        return 0.5 + 0.5 * cosine

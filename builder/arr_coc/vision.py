@@ -65,7 +65,9 @@ class VisionTower(nn.Module):
         self.register_buffer("sin", sin.float(), persistent=False)
         # [D, channels, frames, p, p]; a still picture fills every frame.
         weight = visual.patch_embed.proj.weight.detach().double().sum(dim=2)
-        mean_, std_ = (torch.tensor(v, dtype=torch.float64).reshape(1, -1, 1, 1) for v in (mean, std))
+        mean_, std_ = (
+            torch.tensor(v, dtype=torch.float64).reshape(1, -1, 1, 1) for v in (mean, std)
+        )
         bias = -(weight * mean_ / std_).sum(dim=(1, 2, 3))
         scaled = (weight / (255.0 * std_)).permute(0, 2, 3, 1).flatten(1)
         dtype = visual.patch_embed.proj.weight.dtype
@@ -109,5 +111,5 @@ class VisionTower(nn.Module):
             x = x + block.mlp(block.norm2(x))
         rows, cols = self.grid
         normed = self.merger.ln_q(x)
-        merged = self.merger.mlp(normed.reshape(-1, rows * cols, self.merger.hidden_size))
-        return merged  # type: ignore[no-any-return]
+        cells = normed.reshape(-1, rows * cols, self.merger.hidden_size)
+        return self.merger.mlp(cells)  # type: ignore[no-any-return]

@@ -132,7 +132,7 @@ def staging_folder(target: Path) -> Iterator[Staging]:
     target = target.resolve()
     parent = _writable_folder(target)
     prefix = f".{target.name}.staging-"
-    lock_path = parent / f".{target.name}.lock"
+    lock_path = parent / f".{target.name}.lock"  # stays: removing it would race
     try:
         lock = lock_path.open("w")
     except OSError as error:
@@ -149,10 +149,7 @@ def staging_folder(target: Path) -> Iterator[Staging]:
             yield staging
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-                raise PublishError(
-                    f"{parent}: the disk is full; {target} is unchanged"
-                ) from error
+                raise PublishError(f"{parent}: the disk is full; {target} is unchanged") from error
             raise
         finally:
             shutil.rmtree(staging.path, ignore_errors=True)
-            lock_path.unlink(missing_ok=True)

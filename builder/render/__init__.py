@@ -1,0 +1,1 @@
+"""Typed model configs to `config.pbtxt`, parsed back and compared."""

@@ -80,7 +80,11 @@ class ModelConfig:
 
 
 _BACKENDS = {"python": "python", "onnxruntime": "onnxruntime", "tensorrt": "tensorrt"}
-_PLATFORMS = {"ensemble": "ensemble", "onnxruntime": "onnxruntime_onnx", "tensorrt": "tensorrt_plan"}
+_PLATFORMS = {
+    "ensemble": "ensemble",
+    "onnxruntime": "onnxruntime_onnx",
+    "tensorrt": "tensorrt_plan",
+}
 _FILES = {"python": "model.py", "onnxruntime": "model.onnx", "tensorrt": "model.plan"}
 
 
@@ -166,4 +170,6 @@ def check_rendered(config: ModelConfig, text: str) -> None:
                 f"{getattr(parsed, name)!r}, not {getattr(expected, name)!r}"
             )
     if parsed != expected:
-        raise RenderError(f"{config.name}/config.pbtxt has or lacks a field that its config does not")
+        raise RenderError(
+            f"{config.name}/config.pbtxt has or lacks a field that its config does not"
+        )

@@ -156,7 +156,9 @@ class _Pipeline:
         """The pipeline: vision and relevance run side by side."""
         stages = self.spec.stages
 
-        def step(name: str, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> EnsembleStep:
+        def step(
+            name: str, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]
+        ) -> EnsembleStep:
             maps = ({tensor.name: tensor.name for tensor in side} for side in (inputs, outputs))
             return EnsembleStep(name, *maps)
 

@@ -18,14 +18,14 @@ _PLACES = (
 
 def _quoted(value: str) -> str:
     """A protobuf text-format string literal."""
-    return f'"{text_encoding.CEscape(value, as_utf8=True)}"'
+    return f'"{text_encoding.CEscape(value.encode(), as_utf8=True)}"'
 
 
 def _environment() -> SandboxedEnvironment:
     environment = SandboxedEnvironment(
         loader=FileSystemLoader([str(place) for place in _PLACES]),
         undefined=StrictUndefined,
-        autoescape=False,  # noqa: S701 - protobuf text, not HTML
+        autoescape=False,  # protobuf text, not HTML
         keep_trailing_newline=True,
     )
     environment.filters["quoted"] = _quoted

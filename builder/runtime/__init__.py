@@ -1,0 +1,1 @@
+"""Code that is copied into a deployment and runs inside Triton."""

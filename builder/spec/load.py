@@ -31,7 +31,9 @@ def _read(path: Path) -> Any:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
-        raise SpecError(f"{path}{line}: not valid YAML: {error.problem or error.context}") from error
+        raise SpecError(
+            f"{path}{line}: not valid YAML: {error.problem or error.context}"
+        ) from error
     except (YAMLError, ValueError, RecursionError) as error:
         raise SpecError(f"{path}: not valid YAML: {error}") from error
 

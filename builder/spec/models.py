@@ -75,6 +75,7 @@ class PreprocessStage(Batched):
 class OnnxStage(Batched):
     """A stage that is one exported graph."""
 
+    name: str = Field(pattern=MODEL_NAME)
     precision: Precision | None = Field(
         default=None, description="null: the target's own (fp32 on cpu, fp16 on gpu and tensorrt)."
     )
@@ -140,9 +141,7 @@ class Verify(Strict):
         "that ship with scikit-image where it is installed, else generated ones.",
     )
     fp32: Tolerance = Field(default_factory=Tolerance)
-    fp16: Tolerance = Field(
-        default_factory=lambda: Tolerance(max_abs_error=0.1, min_cosine=0.999)
-    )
+    fp16: Tolerance = Field(default_factory=lambda: Tolerance(max_abs_error=0.1, min_cosine=0.999))
 
 
 class Spec(Strict):

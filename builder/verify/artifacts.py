@@ -98,9 +98,7 @@ class Verifier:
         stage = self._spec.stages.language
         tolerance = self._tolerance(self._spec.precision_of(stage))
         most = max(self._spec.verify.batch_sizes)
-        decoder = Decoder(
-            path, most, stage.max_sequence_length, SessionSettings(self._threads)
-        )
+        decoder = Decoder(path, most, stage.max_sequence_length, SessionSettings(self._threads))
         rows = []
         for batch in self._spec.verify.batch_sizes:
             got, wanted = self._decode(decoder, self._cases(batch))
@@ -151,4 +149,3 @@ class Verifier:
     def checks(self) -> dict[str, Callable[[Path], list[ParityRow]]]:
         """The check of each stage's artifact, by stage."""
         return {"vision": self.vision, "relevance": self.relevance, "language": self.decoder}
-

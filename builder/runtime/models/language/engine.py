@@ -69,7 +69,11 @@ class Engine:
     """Continuous batching over the rows of a `Decoder`, in a thread of its own."""
 
     def __init__(
-        self, decoder: Decoder, end_tokens: Iterable[int], max_waiting: int, log: Callable[[str], None]
+        self,
+        decoder: Decoder,
+        end_tokens: Iterable[int],
+        max_waiting: int,
+        log: Callable[[str], None],
     ) -> None:
         """Start with an empty batch.
 
@@ -101,7 +105,8 @@ class Engine:
                 raise BusyError("the language stage is shutting down")
             if len(self._waiting) >= self._max_waiting:
                 raise BusyError(
-                    f"the language stage is full: {len(self._waiting)} requests wait; try again later"
+                    f"the language stage is full ({len(self._waiting)} requests wait); "
+                    "try again later"
                 )
             self._waiting.append(generation)
             self._wake.notify()
@@ -136,12 +141,12 @@ class Engine:
 
     def _admit(self, generation: Generation) -> None:
         """Prefill the prompt into the first free row and choose its first token."""
-        if generation.sink.is_cancelled():
-            self._guarded(generation, lambda: self._finish(generation, "cancelled"))
-            return
         row = self._rows.index(None)
         sequence = generation.sequence
         try:
+            if generation.sink.is_cancelled():
+                self._finish(generation, "cancelled")
+                return
             visual = np.zeros((1, sequence.input_ids.size, self._decoder.hidden_size), np.float32)
             visual[0, sequence.visual_mask] = generation.embeds
             logits = self._decoder.step(
@@ -152,7 +157,7 @@ class Engine:
                 (sequence.visual_mask[None], visual),
             )
         except Exception as error:
-            self._guarded(generation, lambda: generation.sink.fail(f"prefill failed: {error}"))
+            self._fail(generation, error)
             return
         generation.embeds = generation.embeds[:0]  # not needed any more
         self._rows[row] = generation
@@ -172,12 +177,10 @@ class Engine:
         try:
             logits = self._decoder.step(0, ids, positions, lengths)
         except Exception as error:
-            self._log(f"a decode step failed: {error}")
             for i, generation in enumerate(self._rows):
                 self._rows[i] = None
                 if generation is not None:
-                    message = f"a decode step failed: {error}"
-                    self._guarded(generation, lambda g=generation, m=message: g.sink.fail(m))  # type: ignore[misc]
+                    self._fail(generation, error)
             return
         for i in range(count):
             if self._rows[i] is not None:
@@ -186,23 +189,27 @@ class Engine:
             self._compact()
 
     def _take(self, row: int, logits: NDArray[np.float32]) -> None:
-        """Choose a token for a row, stream what it shows, and end the answer where due."""
+        """Choose a token for a row; free the row where the answer ends.
+
+        A failure (a client that is gone, say) ends this request alone.
+        """
         generation = self._rows[row]
         assert generation is not None
-        if not self._guarded(generation, lambda: self._advance(generation, logits)):
+        try:
+            goes_on = self._advance(generation, logits)
+        except Exception as error:
+            self._fail(generation, error)
+            goes_on = False
+        if not goes_on:
             self._rows[row] = None
 
-    def _guarded(self, generation: Generation, action: Callable[[], bool | None]) -> bool:
-        """Run what belongs to one request; its failure ends that request alone."""
+    def _fail(self, generation: Generation, error: Exception) -> None:
+        """End a request with an error; the client may be gone by now."""
+        self._log(f"a request failed: {error}")
         try:
-            return bool(action())
-        except Exception as error:
-            self._log(f"a request failed: {error}")
-            try:
-                generation.sink.fail(str(error))
-            except Exception as second:  # the client may be gone
-                self._log(f"its error could not be sent: {second}")
-            return False
+            generation.sink.fail(f"the language stage failed: {error}")
+        except Exception as second:
+            self._log(f"its error could not be sent: {second}")
 
     def _advance(self, generation: Generation, logits: NDArray[np.float32]) -> bool:
         """Take one token; return whether the answer goes on."""
@@ -246,4 +253,3 @@ class Engine:
             assert moved is not None
             self._decoder.move(source, target, moved.length - 1)
             self._rows[target], self._rows[source] = moved, None
-

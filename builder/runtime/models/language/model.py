@@ -24,46 +24,54 @@ def _input(request: Any, name: str) -> NDArray[Any] | None:
     return None if tensor is None else tensor.as_numpy().reshape(-1)
 
 
+_NO_SUMMARY: dict[str, NDArray[Any]] = {
+    "FINISH_REASON": np.array([[b""]], dtype=np.object_),
+    "PROMPT_TOKENS": np.zeros((1, 1), dtype=np.int32),
+    "COMPLETION_TOKENS": np.zeros((1, 1), dtype=np.int32),
+    "KEPT_INDICES": np.zeros((1, 0), dtype=np.int32),
+    "RELEVANCE_MAP": np.zeros((1, 0, 0), dtype=np.float32),
+}
+
+
+def _response(text: str, ids: list[int], summary: dict[str, NDArray[Any]] = _NO_SUMMARY) -> Any:
+    """A response; every one carries every output, an ensemble waits for all of them."""
+    outputs = {
+        "TEXT": np.array([[text.encode()]], dtype=np.object_),
+        "TOKEN_IDS": np.array([ids], dtype=np.int32),
+        **summary,
+    }
+    return pb_utils.InferenceResponse([pb_utils.Tensor(k, v) for k, v in outputs.items()])
+
+
 class TritonSink:
     """Sends one answer through a response sender."""
 
     def __init__(
-        self, sender: Any, prompt_tokens: int, kept: NDArray[np.int32], relevance: NDArray[np.float32]
+        self,
+        sender: Any,
+        prompt_tokens: int,
+        kept: NDArray[np.int32],
+        relevance: NDArray[np.float32],
     ) -> None:
         self._sender = sender
         self._prompt_tokens = prompt_tokens
         self._kept = kept
         self._relevance = relevance
 
-    def _response(
-        self,
-        text: str,
-        ids: list[int],
-        reason: str,
-        usage: tuple[int, int],
-        kept: NDArray[np.int32],
-        relevance: NDArray[np.float32],
-    ) -> Any:
-        outputs = {
-            "TEXT": np.array([[text.encode()]], dtype=np.object_),
-            "TOKEN_IDS": np.array([ids], dtype=np.int32),
-            "FINISH_REASON": np.array([[reason.encode()]], dtype=np.object_),
-            "PROMPT_TOKENS": np.array([[usage[0]]], dtype=np.int32),
-            "COMPLETION_TOKENS": np.array([[usage[1]]], dtype=np.int32),
-            "KEPT_INDICES": kept[None],
-            "RELEVANCE_MAP": relevance[None],
-        }
-        return pb_utils.InferenceResponse([pb_utils.Tensor(k, v) for k, v in outputs.items()])
-
     def send(self, text: str, ids: list[int]) -> None:
         """Stream a piece of the answer."""
-        nothing = np.zeros((0, 0), dtype=np.float32)
-        self._sender.send(self._response(text, ids, "", (0, 0), self._kept[:0], nothing))
+        self._sender.send(_response(text, ids))
 
     def finish(self, text: str, ids: list[int], reason: str, completion_tokens: int) -> None:
         """Send the last response."""
-        usage = (self._prompt_tokens, completion_tokens)
-        response = self._response(text, ids, reason, usage, self._kept, self._relevance)
+        summary = {
+            "FINISH_REASON": np.array([[reason.encode()]], dtype=np.object_),
+            "PROMPT_TOKENS": np.array([[self._prompt_tokens]], dtype=np.int32),
+            "COMPLETION_TOKENS": np.array([[completion_tokens]], dtype=np.int32),
+            "KEPT_INDICES": self._kept[None],
+            "RELEVANCE_MAP": self._relevance[None],
+        }
+        response = _response(text, ids, summary)
         self._sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
     def fail(self, message: str) -> None:

@@ -31,7 +31,9 @@ class Sampler:
         chosen = int(np.searchsorted(cumulative, draw, side="right"))
         return int(candidates[min(chosen, candidates.size - 1)])
 
-    def _candidates(self, logits: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def _candidates(
+        self, logits: NDArray[np.float32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Ids by falling probability after top-k and top-p, and their probabilities.
 
         Top-k comes first and top-p counts within what it left, as in transformers' warpers.

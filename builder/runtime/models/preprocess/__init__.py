@@ -1,0 +1,1 @@
+"""The preprocess stage: encoded picture and question to pixels and token ids."""

@@ -1,0 +1,57 @@
+# Everything runs from .venv; `make install` makes it.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SPEC := specs/arr_coc.yaml
+CHECKPOINT := examples/tiny/checkpoint/model.safetensors
+export HF_HUB_OFFLINE := 1
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: install demo build serve test test-all lint format lock clean up
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt scripts/install_native_libs.sh
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[local,dev]'
+	bash scripts/install_native_libs.sh $(VENV)
+	touch $@
+
+# Write the exact versions that are installed to constraints.txt.
+lock:
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//' > constraints.txt
+
+$(CHECKPOINT): $(STAMP) examples/tiny/make_checkpoint.py
+	$(BIN)/python examples/tiny/make_checkpoint.py
+
+build: $(CHECKPOINT)
+	$(BIN)/builder build $(SPEC) --output model_repository
+
+demo: $(CHECKPOINT)
+	$(BIN)/python examples/demo.py --spec $(SPEC)
+
+serve: build
+	$(BIN)/builder serve model_repository
+
+lint: $(CHECKPOINT)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/builder render $(SPEC) --output model_repository --check
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: $(CHECKPOINT)
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-all: $(CHECKPOINT)
+	$(BIN)/python -m pytest -m "not gpu"
+
+up:
+	docker compose --profile cpu up --build
+
+clean:
+	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache .hypothesis

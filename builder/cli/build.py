@@ -1,0 +1,121 @@
+"""`builder build SPEC`: export, verify, render, validate, publish."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from builder.build import BuildReport
+    from builder.verify.measure import ParityRow
+
+
+class _Bar:
+    """Shows the steps of a build as a progress bar."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("build", total=None)
+        self._begun = False
+
+    def start(self, steps: int) -> None:
+        self._progress.update(self._task, total=steps + 1)  # and loading the libraries
+
+    def step(self, text: str) -> None:
+        if self._begun:
+            self._progress.advance(self._task)
+        self._begun = True
+        self._progress.update(self._task, description=text)
+
+    def finish(self) -> None:
+        self._progress.advance(self._task)
+        self._progress.update(self._task, description="done")
+
+
+def _quiet() -> None:
+    """The libraries' own notes and bars would tear ours."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    logging.getLogger("torch.export").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore")
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+
+
+def _parity_table(rows: list[ParityRow]) -> Table:
+    table = Table(title="Parity with the source model")
+    table.add_column("model")
+    table.add_column("tensor")
+    for name in ("batch", "max abs error", "min cosine", "indices"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        indices = (
+            "" if row.indices_equal is None else "identical" if row.indices_equal else "DIFFER"
+        )
+        table.add_row(
+            row.artifact,
+            row.tensor,
+            str(row.batch),
+            f"{row.max_abs_error:.1e}",
+            f"{row.min_cosine:.8f}",
+            indices,
+        )
+    return table
+
+
+def _models_table(report: BuildReport) -> Table:
+    table = Table(title=f"Published to {report.repository}")
+    table.add_column("model")
+    table.add_column("size", justify="right")
+    for name, size in report.models.items():
+        table.add_row(name, f"{size / 1e6:.2f} MB")
+    return table
+
+
+def build(
+    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="The spec file.")],
+    output: Annotated[Path, typer.Option(metavar="DIR", help="The repository to write.")] = Path(
+        "model_repository"
+    ),
+    target: Annotated[
+        Literal["cpu", "gpu", "tensorrt"] | None,
+        typer.Option(help="Build for this instead of the spec's target."),
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Build one model anew, keep the others.")
+    ] = None,
+) -> None:
+    """Build a verified model repository from a spec."""
+    from builder.spec.load import load_spec
+
+    loaded = load_spec(spec)
+    if target is not None:
+        loaded = loaded.model_copy(update={"target": target})
+    console = Console()
+    columns = (
+        TextColumn("{task.description:<20}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = _Bar(progress)
+        bar.step("load libraries")
+        _quiet()
+        from builder.build import Build
+
+        report = Build(loaded, spec, output, bar).run(only)
+        bar.finish()
+    console.print(_parity_table(report.parity))
+    console.print(_models_table(report))
+    for name in report.carried:
+        console.print(f"kept {name}: it was there and is not the builder's", highlight=False)

@@ -1,0 +1,57 @@
+"""Encoded pictures to the pixels that the vision and relevance stages read."""
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+"""Formats that are decoded; Pillow knows more, but rarer decoders are a larger attack surface."""
+
+
+class ImageError(ValueError):
+    """The bytes are not a picture that can be used; the message is for the client."""
+
+
+def decode(data: bytes, max_pixels: int) -> Image.Image:
+    """Decode a picture, upright and in RGB.
+
+    Args:
+        data: The encoded picture; of an animation the first frame counts.
+        max_pixels: Pictures with more pixels are refused before they are decoded.
+
+    Raises:
+        ImageError: no picture, a damaged one, or one that is too large.
+    """
+    if not data:
+        raise ImageError("IMAGE is empty; send the bytes of a JPEG, PNG, WebP, GIF or BMP file")
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"IMAGE has too many pixels; at most {max_pixels} are allowed") from error
+    except Exception as error:
+        raise ImageError(
+            f"IMAGE is not a readable picture ({len(data)} bytes); "
+            "send the bytes of a JPEG, PNG, WebP, GIF or BMP file"
+        ) from error
+    if image.width * image.height > max_pixels:
+        raise ImageError(
+            f"IMAGE has {image.width} x {image.height} pixels; at most {max_pixels} are allowed"
+        )
+    try:
+        image.load()
+        return ImageOps.exif_transpose(image).convert("RGB")
+    except Exception as error:
+        raise ImageError(f"IMAGE is damaged and can't be decoded: {error}") from error
+
+
+def to_pixels(image: Image.Image, height: int, width: int) -> NDArray[np.uint8]:
+    """Resize (bicubic, as Qwen2-VL's image processor does) to the fixed grid.
+
+    Returns:
+        uint8 [height, width, 3].
+    """
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(image)
