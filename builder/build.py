@@ -10,8 +10,10 @@ from builder.arr_coc.checkpoint import ArrCoc, load_checkpoint, weight_files
 from builder.arr_coc.facts import SourceFacts, load_facts
 from builder.arr_coc.reference import Reference
 from builder.errors import PublishError, SpecError
-from builder.export.stages import export_decoder, export_relevance, export_vision
+from builder.export.decoder import export_decoder
+from builder.export.relevance import export_relevance
 from builder.export.tensorrt import build_plan
+from builder.export.vision import export_vision
 from builder.publish.manifest import owned_models, read_manifest, sha256, write_manifest
 from builder.publish.staging import staging_folder
 from builder.render.model_config import ModelConfig
