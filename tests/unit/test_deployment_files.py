@@ -16,11 +16,15 @@ import tomllib
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+from packaging.requirements import Requirement
 from PIL import Image
 from ruamel.yaml import YAML
+
+from builder.build import requirements as repository_requirements
+from builder.spec.load import load_spec
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKER = ROOT / "docker"
@@ -239,9 +243,25 @@ def test_an_image_has_every_package_that_the_stages_import(requirements: str) ->
         provided.add("onnxruntime")
     provided |= {"triton_python_backend_utils", "c_python_backend_utils"}
     for path in STAGES:
+        # Triton imports a backend's files from their own folder.
+        siblings = {sibling.stem for sibling in path.parent.glob("*.py")}
         for module, _ in imported(path):
             package = module.partition(".")[0]
-            assert package in provided | sys.stdlib_module_names, (path, module)
+            assert package in provided | siblings | sys.stdlib_module_names, (path, module)
+
+
+@pytest.mark.parametrize(
+    ("target", "requirements"),
+    [("cpu", "requirements-serve.txt"), ("gpu", "requirements-gpu.txt")],
+)
+def test_an_image_satisfies_the_requirements_of_a_repository(
+    target: Literal["cpu", "gpu"], requirements: str
+) -> None:
+    spec = load_spec(ROOT / "specs" / "arr_coc.yaml").model_copy(update={"target": target})
+    installed = pins(requirements)
+    for line in repository_requirements(spec):
+        wanted = Requirement(line)
+        assert wanted.specifier.contains(installed[wanted.name]), line
 
 
 # Added to the standard library after Python 3.10.
