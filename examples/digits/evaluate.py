@@ -172,7 +172,7 @@ def show(rows: list[dict[str, object]]) -> Table:
     return table
 
 
-def main(  # noqa: PLR0917 - typer calls it by name
+def main(
     folder: Annotated[Path, typer.Argument(help="A checkpoint or the state of a training run.")],
     count: Annotated[int, typer.Option("--questions", help="Held-out questions.")] = 2000,
     kept: Annotated[list[int], typer.Option(help="Visual tokens to keep.")] = [16],  # noqa: B006

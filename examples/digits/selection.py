@@ -29,7 +29,7 @@ def build_relevance(width: int, seed: int) -> Relevance:
     return relevance
 
 
-def relevances(  # noqa: PLR0917 - named tensors
+def relevances(
     relevance: Relevance,
     pixels: torch.Tensor,
     query_ids: torch.Tensor,

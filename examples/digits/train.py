@@ -57,8 +57,8 @@ class Phase:
 
 PHASES = (
     Phase("read", ONE_DIGIT, 2000, 4e-3),
-    Phase("scenes", SCENES, 1500, 2e-3),
-    Phase("answers", QUESTIONS, 8000, 2e-3),
+    Phase("scenes", SCENES, 1000, 2e-3),
+    Phase("answers", QUESTIONS, 5000, 2e-3),
     Phase("select", SINGLE_QUESTIONS, 3000, 3e-4, relevance_rate=1e-2),
 )
 # Temperature of the soft top-K at the start and the end of its phase; K is drawn in between.
@@ -227,12 +227,13 @@ class Run:
             file.write(json.dumps(row) + "\n")
 
 
-def main(  # noqa: PLR0917 - typer calls it by name
+def main(
     state: Annotated[Path, typer.Option(help="Folder of the run's state; continued if it exists.")],
     seed: Annotated[int, typer.Option(help="Seed of weights and scenes.")] = 0,
     threads: Annotated[int, typer.Option(help="Threads of torch.")] = 2,
     workers: Annotated[int, typer.Option(help="Processes that make scenes; 0: none.")] = 1,
     quiet: Annotated[bool, typer.Option(help="No progress bar.")] = False,
+    compiled: Annotated[bool, typer.Option(help="Compile the forwards (needs g++).")] = True,
     until: Annotated[str, typer.Option(help="Last phase to run.")] = PHASES[-1].name,
     output: Annotated[Path | None, typer.Option(help="Folder for the finished checkpoint.")] = None,
 ) -> None:
@@ -240,6 +241,8 @@ def main(  # noqa: PLR0917 - typer calls it by name
     torch.set_num_threads(threads)
     state.mkdir(parents=True, exist_ok=True)
     run = Run(state, seed, workers, quiet)
+    if compiled:
+        run.network.compile_forwards()
     for phase in PHASES:
         run.train(phase)
         if phase.name == until:

@@ -238,7 +238,7 @@ def test_training_forwards_equal_the_stock_model(model: Any, tokenizer: Any) -> 
 def test_batches_depend_on_seed_and_step_alone(tokenizer: Any) -> None:
     shape = Shape(pictures=2, fewest=2, most=3, side=SIDE, questions=6)
     one, two = (Batches(shape, seed=5, steps=9, tokenizer=tokenizer)[7] for _ in range(2))
-    assert one.keys() == {"pixels", "labels", "ids", "targets"}
+    assert one.keys() == {"pixels", "labels", "ids", "targets", "query", "length"}
     assert all(torch.equal(one[name], two[name]) for name in one)
     other = Batches(shape, seed=6, steps=9, tokenizer=tokenizer)[7]
     assert not torch.equal(one["pixels"], other["pixels"])
