@@ -8,7 +8,7 @@ CHECKPOINT := examples/tiny/checkpoint/model.safetensors
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install demo build serve test test-all lint format lock clean up
+.PHONY: install demo build serve schema test test-all lint format lock clean up
 
 install: $(STAMP)
 
@@ -33,6 +33,10 @@ demo: $(CHECKPOINT)
 
 serve: build
 	$(BIN)/builder serve model_repository
+
+schema: $(STAMP)
+	$(BIN)/python -c "from builder.spec.schema import schema_text; print(schema_text(), end='')" \
+	    > specs/spec.schema.json
 
 lint: $(CHECKPOINT)
 	$(BIN)/ruff check .

@@ -1,0 +1,198 @@
+"""Builds: what is published is verified, and what fails publishes nothing."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import yaml
+from onnx import numpy_helper
+
+from builder import build as build_module
+from builder.arr_coc.checkpoint import ArrCoc
+from builder.build import Build, rendered_drift
+from builder.errors import BuilderError, CheckpointError, ParityError, PublishError, SpecError
+from builder.export.vision import export_vision
+from builder.publish.manifest import read_manifest, sha256
+from builder.spec.load import load_spec
+from builder.spec.models import Spec
+
+ROOT = Path(__file__).parents[2]
+CHECKPOINT = ROOT / "examples" / "tiny" / "checkpoint"
+
+
+class _Steps:
+    def __init__(self) -> None:
+        self.total = 0
+        self.seen: list[str] = []
+
+    def start(self, steps: int) -> None:
+        self.total = steps
+
+    def step(self, text: str) -> None:
+        self.seen.append(text)
+
+
+def write_spec(folder: Path, source: Path = CHECKPOINT, **changes: object) -> Path:
+    document = {
+        "name": "arr_coc",
+        "checkpoint": {"path": str(source)},
+        "grid": {"rows": 4, "cols": 6},
+        "kept_tokens": 9,
+        "stages": {"language": {"max_sequence_length": 256}},
+        "limits": {"max_query_tokens": 32, "max_tokens": 32, "default_max_tokens": 8},
+        **changes,
+    }
+    path = folder / "spec.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def run(spec_path: Path, target: Path, only: str | None = None) -> _Steps:
+    steps = _Steps()
+    Build(load_spec(spec_path), spec_path, target, steps).run(only)
+    return steps
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A spec of a small, not square grid and its repository; not to be changed."""
+    folder = tmp_path_factory.mktemp("built")
+    spec_path = write_spec(folder)
+    steps = run(spec_path, folder / "repo")
+    assert len(steps.seen) == steps.total
+    return spec_path, folder / "repo"
+
+
+def test_the_manifest_tells_what_was_built(built: tuple[Path, Path]) -> None:
+    manifest = read_manifest(built[1])
+    assert manifest["models"] == ["arr_coc", "language", "preprocess", "relevance", "vision"]
+    assert manifest["source"]["files"]["model.safetensors"] == sha256(
+        CHECKPOINT / "model.safetensors"
+    )
+    assert manifest["spec"]["kept_tokens"] == 9
+    assert {row["artifact"] for row in manifest["parity"]} == {"vision", "relevance", "language"}
+    assert all(row["passed"] for row in manifest["parity"])
+    on_disk = {str(p.relative_to(built[1])) for p in built[1].rglob("*") if p.is_file()} - {
+        "manifest.json"
+    }
+    assert set(manifest["files"]) == on_disk
+
+
+def test_no_stage_imports_the_builder_or_torch(built: tuple[Path, Path]) -> None:
+    for path in built[1].rglob("*.py"):
+        text = path.read_text()
+        assert "import torch" not in text and "builder" not in text.split('"""', 2)[2], path
+
+
+def test_only_one_model(built: tuple[Path, Path], tmp_path: Path) -> None:
+    target = tmp_path / "repo"
+    shutil.copytree(built[1], target)
+    before = read_manifest(target)["files"]
+    marker = target / "vision" / "1" / "model.onnx"
+    model = onnx.load(marker)
+    model.doc_string = "old"
+    onnx.save(model, marker)
+    steps = run(built[0], target, only="relevance")
+    assert onnx.load(marker).doc_string == "old"  # kept as it was
+    after = read_manifest(target)
+    assert after["files"]["language/1/decoder.onnx"] == before["language/1/decoder.onnx"]
+    assert {row["artifact"] for row in after["parity"]} == {"vision", "relevance", "language"}
+    assert "export relevance" in steps.seen and "export vision" not in steps.seen
+
+
+def test_only_needs_a_known_name_and_a_built_repository(
+    built: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(SpecError, match="no such model"):
+        run(built[0], built[1], only="nothing")
+    with pytest.raises(PublishError, match="build everything first"):
+        run(built[0], tmp_path / "empty", only="vision")
+    assert not (tmp_path / "empty").exists()
+
+
+def test_an_artifact_over_tolerance_publishes_nothing(
+    built: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A damaged export (one weight off) is caught by the parity check."""
+
+    def damaged(source: ArrCoc, spec: Spec, path: Path) -> None:
+        export_vision(source, spec, path)
+        model = onnx.load(path)
+        weight = max(model.graph.initializer, key=lambda t: int(np.prod(t.dims)))
+        values = numpy_helper.to_array(weight).copy()
+        values.flat[0] += 1.0
+        weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+        onnx.save(model, path)
+
+    monkeypatch.setitem(build_module._EXPORTS, "vision", damaged)
+    with pytest.raises(ParityError, match="vision image_embeds"):
+        run(built[0], tmp_path / "repo")
+    assert not (tmp_path / "repo").exists()
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(CHECKPOINT, folder)
+    return folder
+
+
+def refused(tmp_path: Path, checkpoint: Path, **changes: object) -> str:
+    with pytest.raises(BuilderError) as caught:
+        run(write_spec(tmp_path, checkpoint, **changes), tmp_path / "repo")
+    assert not (tmp_path / "repo").exists()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_corrupt_safetensors(tmp_path: Path, broken: Path) -> None:
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    assert "does not load" in refused(tmp_path, broken)
+
+
+def test_pickled_weights_are_never_loaded(tmp_path: Path, broken: Path) -> None:
+    (broken / "model.safetensors").rename(tmp_path / "away")
+    (broken / "arr_coc.safetensors").rename(tmp_path / "away2")
+    (broken / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    assert "pickled weights (pytorch_model.bin)" in refused(tmp_path, broken)
+
+
+def test_missing_relevance_modules(tmp_path: Path, broken: Path) -> None:
+    (broken / "arr_coc.safetensors").unlink()
+    assert "set checkpoint.relevance to untrained" in refused(tmp_path, broken)
+
+
+def test_another_kind_of_model(tmp_path: Path, broken: Path) -> None:
+    config = json.loads((broken / "config.json").read_text())
+    (broken / "config.json").write_text(json.dumps({**config, "model_type": "bert"}))
+    assert "'bert' model" in refused(tmp_path, broken)
+
+
+def test_missing_checkpoint_folder(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="is not a folder"):
+        run(write_spec(tmp_path, tmp_path / "none"), tmp_path / "repo")
+
+
+def test_base_model_without_relevance_modules(tmp_path: Path, broken: Path) -> None:
+    (broken / "arr_coc.safetensors").unlink()
+    (broken / "arr_coc_config.json").unlink()
+    spec_path = write_spec(
+        tmp_path, broken, checkpoint={"path": str(broken), "relevance": "untrained"}
+    )
+    run(spec_path, tmp_path / "repo")
+    assert (tmp_path / "repo" / "manifest.json").is_file()
+
+
+def test_drift_is_found(built: tuple[Path, Path], tmp_path: Path) -> None:
+    spec = load_spec(built[0])
+    assert rendered_drift(spec, built[0], built[1], tmp_path / "a") == []
+    copy = tmp_path / "copy"
+    shutil.copytree(built[1], copy)
+    (copy / "vision" / "config.pbtxt").write_text("")
+    (copy / "language" / "1" / "text.py").unlink()
+    drift = rendered_drift(spec, built[0], copy, tmp_path / "b")
+    assert drift == ["language/1/text.py", "vision/config.pbtxt"]
