@@ -1,5 +1,6 @@
 """What the rules look at: one model of a repository."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,6 +21,7 @@ from builder.validate.repository import SOURCE_LIMIT, Folder, Repository, Unread
 from builder.validate.target import Target
 from builder.validate.textproto import ParsedConfig
 
+_NUMBER = re.compile(r"[ \t\n\v\f\r]*(?P<number>[+-]?[0-9]+)")
 RESERVED_FOLDERS = frozenset({"warmup", "initial_state", "configs"})
 """Folders of a model that Triton never takes for a version."""
 
@@ -94,7 +96,13 @@ class Model:
         policy = self.config.version_policy
         existing = list(self.all_versions)
         if policy.HasField("specific"):
-            return sorted(set(policy.specific.versions) & set(existing))
+            # Triton adds a version that does not exist to those that do when it first meets it,
+            # so that one which is listed twice is loaded.
+            seen = set(existing)
+            picked: set[int] = set()
+            for version in policy.specific.versions:
+                (picked if version in seen else seen).add(version)
+            return sorted(picked)
         if policy.HasField("latest"):
             count = policy.latest.num_versions
             return existing[-count:] if count else []
@@ -197,19 +205,20 @@ def version_number(name: str) -> int | None:
 
     `std::stoll` takes the digits at the start, so `1-old` is version 1.
     """
+    number = _leading_number(name)
+    return number if number is not None and -(1 << 63) <= number < 1 << 63 else None
+
+
+def is_too_large(name: str) -> bool:
+    """Whether a folder's name starts with a number of more than 64 bits."""
+    return _leading_number(name) is not None and version_number(name) is None
+
+
+def _leading_number(name: str) -> int | None:
     if name in RESERVED_FOLDERS or (len(name) > 1 and name[0] == "0"):
         return None
-    text = name.lstrip(" \t\n\v\f\r")
-    sign = text[:1] if text[:1] in ("+", "-") else ""
-    digits = ""
-    for character in text[len(sign) :]:
-        if not ("0" <= character <= "9"):
-            break
-        digits += character
-    if not digits or len(digits) > 19:
-        return None
-    number = int(sign + digits)
-    return number if -(1 << 63) <= number < 1 << 63 else None
+    match = _NUMBER.match(name)
+    return int(match["number"]) if match else None
 
 
 def type_name(data_type: int) -> str:

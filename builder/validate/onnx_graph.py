@@ -5,19 +5,19 @@ over a memory map, and every field that is not wanted is jumped over.
 """
 
 import mmap
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, ValueInfoProto
 
+from builder.validate.onnx_shapes import infer_outputs
+from builder.validate.onnx_wire import BYTES, VARINT, WireError, fields
+
 _VALUE_LIMIT = 1 << 20
 _MODEL_IR, _MODEL_GRAPH, _MODEL_OPSET = 1, 7, 8
 _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT = 5, 11, 12
-_GRAPH_SPARSE_INITIALIZER = 15
 _TENSOR_NAME = 8
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 class OnnxReadError(Exception):
@@ -59,6 +59,8 @@ def read_signature(path: Path) -> GraphSignature:
         try:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 return _read_model(data)
+        except WireError as error:
+            raise OnnxReadError(str(error)) from None
         except ValueError:
             raise OnnxReadError("the file is empty") from None
 
@@ -66,12 +68,12 @@ def read_signature(path: Path) -> GraphSignature:
 def _read_model(data: mmap.mmap) -> GraphSignature:
     ir_version = opset = 0
     graph: tuple[int, int] | None = None
-    for number, wire, start, end in _fields(data, 0, len(data)):
-        if number == _MODEL_IR and wire == _VARINT:
+    for number, wire, start, end in fields(data, 0, len(data)):
+        if number == _MODEL_IR and wire == VARINT:
             ir_version = start
-        elif number == _MODEL_GRAPH and wire == _BYTES:
+        elif number == _MODEL_GRAPH and wire == BYTES:
             graph = (start, end)
-        elif number == _MODEL_OPSET and wire == _BYTES:
+        elif number == _MODEL_OPSET and wire == BYTES:
             domain, version = _read_opset(data, start, end)
             if domain in ("", "ai.onnx"):
                 opset = max(opset, version)
@@ -80,19 +82,34 @@ def _read_model(data: mmap.mmap) -> GraphSignature:
     inputs: dict[str, TensorSignature] = {}
     outputs: dict[str, TensorSignature] = {}
     initializers: set[str] = set()
-    for number, wire, start, end in _fields(data, *graph):
-        if wire != _BYTES:
+    for number, wire, start, end in fields(data, *graph):
+        if wire != BYTES:
             continue
         if number in (_GRAPH_INPUT, _GRAPH_OUTPUT):
             name, tensor = _read_value(data, start, end)
             (inputs if number == _GRAPH_INPUT else outputs)[name] = tensor
         elif number == _GRAPH_INITIALIZER:
             initializers.add(_read_name(data, start, end))
+    if any(tensor.dims is None or -1 in tensor.dims for tensor in outputs.values()):
+        inferred = infer_outputs(data)
+        outputs = {name: _merge(t, inferred.get(name)) for name, t in outputs.items()}
     # Before IR 4 every initializer is listed as an input and none can be overridden.
     overridable = {name: inputs.pop(name) for name in list(inputs) if name in initializers}
     if ir_version < 4:
         overridable = {}
     return GraphSignature(inputs, outputs, overridable, ir_version, opset)
+
+
+def _merge(tensor: TensorSignature, inferred: tuple[int, ...] | None) -> TensorSignature:
+    """The stated dims, with what was inferred for the free ones."""
+    if inferred is None or tensor.data_type == TensorProto.UNDEFINED:
+        return tensor
+    if tensor.dims is None:
+        return TensorSignature(tensor.data_type, inferred)
+    if len(tensor.dims) != len(inferred):
+        return tensor
+    dims = (b if a == -1 else a for a, b in zip(tensor.dims, inferred, strict=True))
+    return TensorSignature(tensor.data_type, tuple(dims))
 
 
 def _read_value(data: mmap.mmap, start: int, end: int) -> tuple[str, TensorSignature]:
@@ -113,52 +130,16 @@ def _read_value(data: mmap.mmap, start: int, end: int) -> tuple[str, TensorSigna
 
 def _read_opset(data: mmap.mmap, start: int, end: int) -> tuple[str, int]:
     domain, version = "", 0
-    for number, wire, first, last in _fields(data, start, end):
-        if number == 1 and wire == _BYTES:
+    for number, wire, first, last in fields(data, start, end):
+        if number == 1 and wire == BYTES:
             domain = data[first : min(last, first + 256)].decode("utf-8", "replace")
-        elif number == 2 and wire == _VARINT:
+        elif number == 2 and wire == VARINT:
             version = first
     return domain, version
 
 
 def _read_name(data: mmap.mmap, start: int, end: int) -> str:
-    for number, wire, first, last in _fields(data, start, end):
-        if number == _TENSOR_NAME and wire == _BYTES:
+    for number, wire, first, last in fields(data, start, end):
+        if number == _TENSOR_NAME and wire == BYTES:
             return data[first : min(last, first + 4096)].decode("utf-8", "replace")
     return ""
-
-
-def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Fields of a message: number, wire type, and the value (varint) or the span of the bytes."""
-    position = start
-    while position < end:
-        key, position = _varint(data, position, end)
-        number, wire = key >> 3, key & 7
-        if number == 0:
-            raise OnnxReadError("it is no protobuf message")
-        if wire == _VARINT:
-            value, position = _varint(data, position, end)
-            yield number, wire, value, position
-            continue
-        if wire == _BYTES:
-            length, position = _varint(data, position, end)
-        elif wire in (_FIXED64, _FIXED32):
-            length = 8 if wire == _FIXED64 else 4
-        else:
-            raise OnnxReadError("it is no protobuf message")
-        if length > end - position:
-            raise OnnxReadError("it ends in the middle of a field")
-        yield number, wire, position, position + length
-        position += length
-
-
-def _varint(data: mmap.mmap, position: int, end: int) -> tuple[int, int]:
-    value = shift = 0
-    while position < end and shift < 70:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7
-    raise OnnxReadError("it is no protobuf message")

@@ -97,16 +97,18 @@ class Repository:
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except (OSError, ValueError) as error:
             raise UnreadableError(_words(error)) from None
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(file.fileno())
+        try:
+            status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise UnreadableError("it is no regular file")
             if status.st_size > limit:
                 raise UnreadableError(f"it has {status.st_size} bytes, over the limit of {limit}")
-            try:
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
                 return file.read(limit)
-            except OSError as error:
-                raise UnreadableError(_words(error)) from None
+        except OSError as error:
+            raise UnreadableError(_words(error)) from None
+        finally:
+            os.close(descriptor)
 
     def check_regular(self, path: Path) -> None:
         """Raise `UnreadableError` unless `path` is a regular file inside the repository."""

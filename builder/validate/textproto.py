@@ -27,6 +27,11 @@ _TOKEN = re.compile(
     |(?P<symbol>.)""",
     re.VERBOSE | re.DOTALL,
 )
+_ESCAPE = re.compile(
+    r"""\\(?:[abfnrtv\\?'"]|[0-7]{1,3}|[xX][0-9A-Fa-f]{1,2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8})"""
+)
+_BEYOND_THE_LIBRARY = frozenset({"newer-field", "escape", "number"})
+"""Mistakes that Triton's C++ parser finds and the Python library does not."""
 _OPEN = {"{": "}", "<": ">", "[": "]"}
 _CLOSE = frozenset(_OPEN.values())
 _END = ""
@@ -81,14 +86,14 @@ def parse(data: bytes, target: Target) -> ParsedConfig:
     text = data.decode("utf-8", errors="replace")
     indexer = _Indexer(text, target)
     indexer.run()
-    newer = [problem for problem in indexer.problems if problem.kind == "newer-field"]
-    parsed = ParsedConfig(None, indexer.lines, newer, indexer.comments)
+    strict = [problem for problem in indexer.problems if problem.kind in _BEYOND_THE_LIBRARY]
+    parsed = ParsedConfig(None, indexer.lines, strict, indexer.comments)
     try:
         message = text_format.Parse(text, ModelConfig())
     except text_format.ParseError as error:
         parsed.problems = indexer.problems or [_syntax(error)]
         return parsed
-    if not newer:
+    if not strict:
         parsed.message = message
     return parsed
 
@@ -268,11 +273,21 @@ class _Indexer:
             path = f"{path}[{index}]"
         self._mark(path, self._token.line)
         value = self._advance()
-        if value.text == "-":
+        if value.text == "+":
+            self._report("number", path, value.line, "a number has no plus sign", "leave it out")
+        if value.text in ("-", "+"):
             value = self._advance()
         texts = [value.text]
         while value.kind == "string" and self._token.kind == "string":
             texts.append(self._advance().text)
+        if value.kind == "string" and any("\\" in _ESCAPE.sub("", text) for text in texts):
+            self._report(
+                "escape",
+                path,
+                value.line,
+                f"the string of {path} has an escape that does not exist",
+                "write a backslash as two",
+            )
         if frame.map_field and of.name == "key":
             self._keys[frame.path] = "".join(
                 t[1:-1] if value.kind == "string" else t for t in texts

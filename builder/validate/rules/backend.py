@@ -1,6 +1,8 @@
 """Which backend serves the model."""
 
+import posixpath
 from collections.abc import Iterator
+from pathlib import Path
 
 from builder.validate.findings import Problem
 from builder.validate.model import Model
@@ -102,19 +104,28 @@ def backend_exists(model: Model) -> Iterator[Problem]:
                 "remove runtime",
             )
         return
-    escapes = "/" in runtime
-    by_name = model.backend in model.target.backends and (
-        not runtime or (runtime == f"libtriton_{model.backend}.so")
-    )
     folders = [model.path, *(model.version_path(version) for version in model.versions)]
-    brought = any(model.repository.exists(folder / library) for folder in folders)
-    if escapes or not (by_name or brought):
+    if not (_is_the_backends(model, library) or any(_brings(model, f, library) for f in folders)):
         yield Problem(
             "runtime" if runtime else "backend",
             f"Triton {model.target.release} has no backend {model.backend!r} ({library})",
             f"use one of {', '.join(sorted(model.target.backends))}, or put {library} into the "
             "model's folder",
         )
+
+
+def _is_the_backends(model: Model, library: str) -> bool:
+    """Whether `library`, seen from the server's folder of the backend, is its library."""
+    found = posixpath.normpath(f"{model.backend}/{library}")
+    return model.backend in model.target.backends and (
+        found == f"{model.backend}/libtriton_{model.backend}.so"
+    )
+
+
+def _brings(model: Model, folder: Path, library: str) -> bool:
+    """Whether the model brings `library` along in `folder`."""
+    inside = not posixpath.normpath(library).startswith(("../", "/"))
+    return inside and model.repository.exists(folder / library)
 
 
 @rule(

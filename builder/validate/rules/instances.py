@@ -36,6 +36,23 @@ def only_gpu_instances_name_gpus(model: Model) -> Iterator[Problem]:
 
 
 @rule(
+    "instance.kind",
+    section=_SECTION,
+    reason="an enum may be written as a number, and this number is no kind",
+    source="config",
+)
+def kinds_are_known(model: Model) -> Iterator[Problem]:
+    """`kind` is one of the proto's."""
+    for path, group in _groups(model):
+        if group.kind not in _Group.Kind.values():
+            yield Problem(
+                f"{path}.kind",
+                f"there is no kind {group.kind}",
+                f"use one of {', '.join(_Group.Kind.keys())}",
+            )
+
+
+@rule(
     "instance.no-gpu",
     section=_SECTION,
     reason="an instance on a GPU needs a GPU",
@@ -86,24 +103,6 @@ def profiles_are_tensorrt(model: Model) -> Iterator[Problem]:
                     f"the profile {profile!r} is no number from 0",
                     "give the number of the profile, as a string",
                 )
-
-
-@rule(
-    "instance.sequence-passive",
-    section=_SECTION,
-    reason="the sequence batcher needs an instance that takes requests",
-    source="sequence",
-)
-def sequences_have_an_active_instance(model: Model) -> Iterator[Problem]:
-    """With `sequence_batching`, at least one group is not passive."""
-    groups = list(_groups(model))
-    passive = bool(groups) and all(group.passive for _, group in groups)
-    if passive and model.config.HasField("sequence_batching"):
-        yield Problem(
-            "instance_group",
-            "every instance is passive, so no sequence can be served",
-            "remove passive from one group",
-        )
 
 
 @rule(

@@ -13,7 +13,8 @@ _SECTION = "labels"
 @rule(
     "labels.file",
     section=_SECTION,
-    reason="Triton reads the labels at load, from the model's folder",
+    reason="Triton reads the labels at load, from the model's folder; one that is a folder kills "
+    "the server",
     source="model",
 )
 def label_files_exist(model: Model) -> Iterator[Problem]:
@@ -22,6 +23,8 @@ def label_files_exist(model: Model) -> Iterator[Problem]:
         if not output.label_filename:
             continue
         try:
+            if output.label_filename.endswith("/"):
+                raise UnreadableError("it is no regular file")  # noqa: TRY301
             model.repository.check_regular(model.path / output.label_filename)
         except UnreadableError as error:
             yield Problem(

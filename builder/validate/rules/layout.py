@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from builder.validate.findings import Problem
-from builder.validate.model import RESERVED_FOLDERS, Model, version_number
+from builder.validate.model import RESERVED_FOLDERS, Model, is_too_large, version_number
 from builder.validate.registry import rule
 
 _SECTION = "directory and version layout"
@@ -36,13 +36,32 @@ def name_is_the_folder(model: Model) -> Iterator[Problem]:
 )
 def has_a_version_folder(model: Model) -> Iterator[Problem]:
     """At least one folder with a number for a name."""
-    if not model.all_versions:
+    if not model.all_versions and not model.versions:
         yield Problem(
             "",
             "the model has no version folder",
             f"put the model's files into {model.name}/1/ (an ensemble needs the empty folder)",
             file=model.file(model.path),
         )
+
+
+@rule(
+    "layout.version-overflow",
+    section=_SECTION,
+    reason="Triton reads the name as a 64-bit number and does not catch that it is none: the "
+    "whole server dies",
+    source="lifecycle",
+)
+def versions_fit(model: Model) -> Iterator[Problem]:
+    """No folder's name starts with a number of more than 64 bits."""
+    for name in model.folder.subdirs:
+        if is_too_large(name):
+            yield Problem(
+                "",
+                f"the folder {name!r} starts with a number that kills Triton",
+                "rename it",
+                file=model.file(model.path / name),
+            )
 
 
 @rule(
@@ -153,7 +172,7 @@ def folders_look_like_versions(model: Model) -> Iterator[Problem]:
     """A folder that looks like a version but is skipped."""
     for name in model.folder.subdirs:
         looks_like = name.lstrip("vV0").isdecimal() and name not in RESERVED_FOLDERS
-        if looks_like and version_number(name) is None:
+        if looks_like and version_number(name) is None and not is_too_large(name):
             yield Problem(
                 "",
                 f"Triton does not take the folder {name!r} for a version",

@@ -142,19 +142,31 @@ def inputs_are_the_graphs(model: Model) -> Iterator[Problem]:
                     f"the graph has no input {model_input.name!r}",
                     f"use one of {', '.join(sorted(known)) or 'none: it has no inputs'}",
                 )
-        fed = {model_input.name for model_input in model.config.input}
-        for batch_input in model.config.batch_input:
-            fed.update(batch_input.target_name)
-        sequence = model.config.sequence_batching
-        fed.update(control_input.name for control_input in sequence.control_input)
-        fed.update(state.input_name for state in sequence.state)
-        missing = sorted(set(graph.inputs) - fed)
+        fed = _fed_inputs(model)
+        missing = sorted(set(graph.inputs) - set(fed))
         if missing:
             yield Problem(
                 "input",
                 f"the config lacks the graph's inputs {', '.join(missing)}",
                 "add them, or remove all inputs and let Triton fill them in",
             )
+        elif len(fed) != len(graph.inputs):
+            yield Problem(
+                "input",
+                f"the config feeds {len(fed)} inputs, the graph has {len(graph.inputs)}",
+                "name every input once",
+            )
+
+
+def _fed_inputs(model: Model) -> list[str]:
+    """Names of the graph's inputs that requests, batch inputs, controls and states feed."""
+    sequence = model.config.sequence_batching
+    fed = [model_input.name for model_input in model.config.input if not model_input.optional]
+    for batch_input in model.config.batch_input:
+        fed += batch_input.target_name
+    fed += [name for _, name, _ in _controls(model)]
+    fed += [state.input_name for state in sequence.state]
+    return fed
 
 
 @rule(

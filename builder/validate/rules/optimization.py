@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 
+from tritonclient.grpc import model_config_pb2 as pb
+
 from builder.validate.findings import Problem
 from builder.validate.model import Model
 from builder.validate.registry import rule
 
 _SECTION = "optimization and accelerators"
-_GPU = ("tensorrt", "cuda", "gpu_io", "auto_mixed_precision")
 _ONNX_GPU = ("tensorrt", "cuda")
 _ONNX_CPU = ("openvino",)
 
@@ -35,14 +36,18 @@ def ensembles_have_no_optimization(model: Model) -> Iterator[Problem]:
     source="onnxruntime",
 )
 def accelerators_are_known(model: Model) -> Iterator[Problem]:
-    """Accelerators of an ONNX model are those that Triton's ONNX Runtime has."""
+    """Accelerators of an ONNX model are those that Triton's ONNX Runtime has.
+
+    Those for GPUs are looked at only where an instance may be on a GPU.
+    """
     if model.backend != "onnxruntime":
         return
     accelerators = model.config.optimization.execution_accelerators
-    for field, known in (
-        ("gpu_execution_accelerator", _ONNX_GPU),
-        ("cpu_execution_accelerator", _ONNX_CPU),
-    ):
+    fields: list[tuple[str, tuple[str, ...]]] = [("cpu_execution_accelerator", _ONNX_CPU)]
+    kinds = (pb.ModelInstanceGroup.KIND_GPU, pb.ModelInstanceGroup.KIND_AUTO)
+    if any(group.kind in kinds for group in model.config.instance_group):
+        fields.append(("gpu_execution_accelerator", _ONNX_GPU))
+    for field, known in fields:
         for index, accelerator in enumerate(getattr(accelerators, field)):
             if accelerator.name not in known:
                 yield Problem(

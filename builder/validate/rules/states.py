@@ -1,4 +1,8 @@
-"""Implicit states of sequence batching."""
+"""Implicit states of sequence batching.
+
+Triton 24.10 seldom survives a mistake in an initial state: the half-made scheduler takes the
+whole server down with it.
+"""
 
 from collections.abc import Iterator
 
@@ -31,7 +35,7 @@ def _initial_states(
 @rule(
     "state.one-initial",
     section=_SECTION,
-    reason="a sequence starts with one value of a state",
+    reason="a sequence starts with one value of a state; else the server may die",
     source="sequence",
 )
 def one_initial_state(model: Model) -> Iterator[Problem]:
@@ -48,7 +52,7 @@ def one_initial_state(model: Model) -> Iterator[Problem]:
 @rule(
     "state.input-once",
     section=_SECTION,
-    reason="the initial value of an input is given once",
+    reason="the initial value of an input is given once; else the server may die",
     source="sequence",
 )
 def state_inputs_are_given_once(model: Model) -> Iterator[Problem]:
@@ -67,7 +71,7 @@ def state_inputs_are_given_once(model: Model) -> Iterator[Problem]:
 @rule(
     "state.initial-name",
     section=_SECTION,
-    reason="Triton asks for a name of the initial value",
+    reason="Triton asks for a name of the initial value; else the server may die",
     source="sequence",
 )
 def initial_states_have_names(model: Model) -> Iterator[Problem]:
@@ -84,7 +88,7 @@ def initial_states_have_names(model: Model) -> Iterator[Problem]:
 @rule(
     "state.initial-type",
     section=_SECTION,
-    reason="the initial value is a value of the state",
+    reason="the initial value is a value of the state; else the server may die",
     source="sequence",
 )
 def initial_states_have_the_type(model: Model) -> Iterator[Problem]:
@@ -102,7 +106,7 @@ def initial_states_have_the_type(model: Model) -> Iterator[Problem]:
 @rule(
     "state.initial-dims",
     section=_SECTION,
-    reason="the initial value is a value of the state, and has a size",
+    reason="the initial value is a value of the state, and has a size; else the server may die",
     source="sequence",
 )
 def initial_states_have_the_dims(model: Model) -> Iterator[Problem]:
@@ -121,7 +125,7 @@ def initial_states_have_the_dims(model: Model) -> Iterator[Problem]:
 @rule(
     "state.initial-data",
     section=_SECTION,
-    reason="Triton must know what to start with",
+    reason="Triton must know what to start with; else the server may die",
     source="sequence",
 )
 def initial_states_have_data(model: Model) -> Iterator[Problem]:

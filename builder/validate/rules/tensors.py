@@ -193,3 +193,24 @@ def non_linear_is_tensorrt(model: Model) -> Iterator[Problem]:
                 "three dims",
                 "remove is_non_linear_format_io",
             )
+
+
+@rule(
+    "tensor.duplicate",
+    section=_TENSORS,
+    reason="Triton keeps the first of two tensors of a name and ignores the other",
+    source="model",
+    severity="advice",
+)
+def tensors_have_names_of_their_own(model: Model) -> Iterator[Problem]:
+    """No two inputs, and no two outputs, have the same name."""
+    seen: set[tuple[str, str]] = set()
+    for path, io in _ios(model):
+        key = (path.partition("[")[0], io.name)
+        if key in seen:
+            yield Problem(
+                f"{path}.name",
+                f"there are two {key[0]}s called {io.name!r}",
+                "give each a name of its own",
+            )
+        seen.add(key)

@@ -11,6 +11,8 @@ _REASONS = {
     "unknown-field": "the parser refuses a config with a field that the message does not have",
     "newer-field": "the proto of a release is fixed; a field of a later one is unknown to it",
     "enum": "an enum field takes only the names that its type defines",
+    "escape": "a backslash in a string starts one of the escapes of C",
+    "number": "a number is digits with nothing but a minus in front",
     "repeated": "a field that is not repeated, and a oneof, may be set only once",
 }
 

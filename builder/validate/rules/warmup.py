@@ -1,6 +1,7 @@
 """Warmup requests, which Triton builds and runs at load."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from tritonclient.grpc import model_config_pb2 as pb
 
@@ -11,6 +12,8 @@ from builder.validate.registry import rule
 from builder.validate.repository import UnreadableError
 
 _SECTION = "warmup"
+_DATA_LIMIT = 64 << 20
+"""Bytes of the largest file of strings that is read."""
 
 
 def _samples(model: Model) -> Iterator[tuple[str, pb.ModelWarmup]]:
@@ -93,9 +96,18 @@ def _data_file(model: Model, path: str, value: "pb.ModelWarmup.Input") -> Iterat
             f"put the file into {model.name}/warmup/",
         )
         return
-    if value.data_type == pb.TYPE_STRING:
-        return
     count = shapes.element_count(value.dims)
+    if value.data_type == pb.TYPE_STRING:
+        found = _string_count(model, file)
+        if found != count:
+            yield Problem(
+                f"{path}.input_data_file",
+                f"warmup/{value.input_data_file} holds "
+                f"{'no list of strings' if found is None else f'{found} strings'}, "
+                f"the tensor has {count}",
+                "write each string with its length in front, as 4 bytes, little-endian",
+            )
+        return
     size = max(0, count) * (data_types.byte_size(value.data_type) or 4)
     if file.stat().st_size < size:
         yield Problem(
@@ -106,24 +118,61 @@ def _data_file(model: Model, path: str, value: "pb.ModelWarmup.Input") -> Iterat
         )
 
 
+def _string_count(model: Model, file: Path) -> int | None:
+    """How many strings a file holds, each after its length; None where one is cut off."""
+    data = model.repository.read(file, _DATA_LIMIT)
+    position = count = 0
+    while position < len(data):
+        position += 4 + int.from_bytes(data[position : position + 4], "little")
+        count += 1
+    return count if position == len(data) else None
+
+
 @rule(
     "warmup.inputs",
     section=_SECTION,
-    reason="a warmup request is checked as any request",
+    reason="a warmup request is checked as any request; Triton counts its inputs",
     source="request",
+)
+def warmup_inputs_are_enough(model: Model) -> Iterator[Problem]:
+    """A sample has at least as many inputs of the model as are not optional."""
+    for path, sample, missing, enough in _missing_inputs(model):
+        if not enough:
+            yield Problem(
+                f"{path}.inputs",
+                f"the warmup sample {sample.name!r} lacks the inputs {', '.join(missing)}",
+                "add them, or make the inputs optional",
+            )
+
+
+@rule(
+    "warmup.required-inputs",
+    section=_SECTION,
+    reason="Triton counts the inputs of a request and does not see which of them are missing",
+    source="request",
+    severity="advice",
 )
 def warmup_inputs_are_complete(model: Model) -> Iterator[Problem]:
     """A sample has every input of the model that is not optional."""
+    for path, sample, missing, enough in _missing_inputs(model):
+        if enough and missing:
+            yield Problem(
+                f"{path}.inputs",
+                f"the warmup sample {sample.name!r} lacks the inputs {', '.join(missing)}, and "
+                "Triton takes an optional input for them",
+                "add them",
+            )
+
+
+def _missing_inputs(model: Model) -> Iterator[tuple[str, pb.ModelWarmup, list[str], bool]]:
+    """Path, sample, required inputs that it lacks, and whether Triton counts enough of them."""
     if model.open_ended:
         return
+    names = {model_input.name for model_input in model.config.input}
+    required = [io.name for io in model.config.input if not io.optional]
     for path, sample in _samples(model):
-        for model_input in model.config.input:
-            if not model_input.optional and model_input.name not in sample.inputs:
-                yield Problem(
-                    f"{path}.inputs",
-                    f"the warmup sample {sample.name!r} lacks the input {model_input.name!r}",
-                    "add it, or make the input optional",
-                )
+        missing = [name for name in required if name not in sample.inputs]
+        yield path, sample, missing, len(names & set(sample.inputs)) >= len(required)
 
 
 @rule(
