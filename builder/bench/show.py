@@ -21,7 +21,9 @@ def table(measurements: Sequence[Measurement]) -> Table:
         notes.append("* up to the first response")
     if not all(item.stable for item in measurements):
         notes.append("~ unstable: the windows never agreed")
-    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1), caption="; ".join(notes))
+    shown = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, caption="; ".join(notes)
+    )
     shown.add_column("model", overflow="fold")
     rates = ("infer/s", "resp/s") if streams else ("infer/s",)
     for name in ("conc", *rates, "avg", "p50", "p95", "p99", "queue", "comp"):

@@ -103,6 +103,15 @@ def assemble(folder: Path, installation: Installation | None = None) -> Layout:
     )
 
 
+def find_caches(repository: Path) -> set[Path]:
+    """`__pycache__` folders under `repository`.
+
+    The stub runs Python isolated, blind to PYTHONDONTWRITEBYTECODE, and writes them next to the
+    Python stages; what it adds is removed again when the server ends.
+    """
+    return set(repository.rglob("__pycache__"))
+
+
 def _copy_backends(installation: Installation, target: Path) -> None:
     # Copies, because Triton refuses a backend library that a link leads out of its folder to.
     ignored = shutil.ignore_patterns("__pycache__")

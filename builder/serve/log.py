@@ -24,10 +24,10 @@ def summarize(log: str) -> str:
     if failures := load_failures(log):
         return "; ".join(f"model '{name}': {why}" for name, why in failures.items())
     lines = log.splitlines()
-    errors = [found["why"] for line in lines if (found := _ERROR.match(line))]
+    errors = [_clean(found["why"]) for line in lines if (found := _ERROR.match(line))]
     errors = [why for why in errors if not why.startswith(_NOISE)]
-    errors += [found["why"] for line in lines if (found := _SERVER.match(line))]
-    return "; ".join(_clean(why) for why in errors[-3:]) or "its log names no error"
+    errors += [_clean(found["why"]) for line in lines if (found := _SERVER.match(line))]
+    return "; ".join(errors[-3:]) or "its log names no error"
 
 
 def _clean(text: str) -> str:

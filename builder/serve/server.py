@@ -19,7 +19,7 @@ from tritonclient.utils import InferenceServerException
 
 from builder.errors import ServerError
 from builder.serve import supervisor
-from builder.serve.layout import Layout, assemble
+from builder.serve.layout import Layout, assemble, find_caches
 from builder.serve.log import summarize
 from builder.serve.ports import check_free, find_free
 
@@ -93,6 +93,7 @@ class TritonServer:
         self._process: subprocess.Popen[str] | None = None
         self._client: InferenceServerClient | None = None
         self._log = ""
+        self._caches: set[Path] | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -170,6 +171,7 @@ class TritonServer:
         try:
             self._folder = Path(tempfile.mkdtemp(prefix="builder-serve-"))
             layout = assemble(self._folder)
+            self._caches = find_caches(self.model_repository)
             for attempt in range(1, _BIND_ATTEMPTS + 1):
                 self._launch(layout)
                 if self._wait_until_ready(last=attempt == _BIND_ATTEMPTS):
@@ -185,7 +187,8 @@ class TritonServer:
         supervisor.remove_shared_memory(self.shm_prefix)
         if self._folder is not None:
             self._log = self.log_text()
-            shutil.rmtree(self._folder, ignore_errors=True)
+            for folder in (self._folder, *self._new_caches()):
+                shutil.rmtree(folder, ignore_errors=True)
             self._folder = None
 
     def wait(self) -> int:
@@ -193,6 +196,9 @@ class TritonServer:
         if self._process is None:
             raise ServerError("this server has not been started")
         return self._process.wait()
+
+    def _new_caches(self) -> set[Path]:
+        return set() if self._caches is None else find_caches(self.model_repository) - self._caches
 
     def _log_path(self) -> Path | None:
         if self._log_file is not None:
@@ -260,8 +266,6 @@ class TritonServer:
             **os.environ,
             "PATH": os.pathsep.join((folder, os.environ.get("PATH", ""))),
             "LD_LIBRARY_PATH": layout.library_path,
-            "PYTHONDONTWRITEBYTECODE": "1",  # leave no __pycache__ in the repository
-            "PYTHONUNBUFFERED": "1",
         }
         for name in ("PYTHONHOME", "PYTHONPATH"):
             environment.pop(name, None)
