@@ -23,8 +23,12 @@ class Balancer(nn.Module):
         Returns:
             [B, 3], positive, sum 1.
         """
+        return self.weigh(scores, self.query(query))
+
+    def weigh(self, scores: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
+        """Weigh the three scores, the query layer's output [B, hidden] given."""
         mean = scores.mean(dim=-1)
         deviation = torch.sqrt(((scores - mean.unsqueeze(-1)) ** 2).mean(dim=-1))
         summary = torch.cat((mean, deviation, scores.amax(dim=-1)), dim=-1)
-        hidden = torch.tanh(self.summary(summary) + self.query(query))
+        hidden = torch.tanh(self.summary(summary) + query)
         return torch.softmax(self.output(hidden), dim=-1)

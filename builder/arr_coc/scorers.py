@@ -12,7 +12,7 @@ from torch import nn
 from builder.arr_coc.texture import CHANNELS
 
 _SOBEL_MAGNITUDE = CHANNELS.index("sobel_magnitude")
-_TINY = 1e-12
+TINY = 1e-12
 
 
 def propositional(texture: torch.Tensor) -> torch.Tensor:
@@ -38,7 +38,7 @@ def perspectival(texture: torch.Tensor) -> torch.Tensor:
         [B, N], 0 to 1; zero everywhere in a picture without edges.
     """
     magnitude = texture[..., _SOBEL_MAGNITUDE]
-    return magnitude / magnitude.amax(dim=-1, keepdim=True).clamp(min=_TINY)
+    return magnitude / magnitude.amax(dim=-1, keepdim=True).clamp(min=TINY)
 
 
 class Participatory(nn.Module):
@@ -64,5 +64,5 @@ class Participatory(nn.Module):
         product = (cells * wanted.unsqueeze(1)).sum(dim=-1)
         cell_norm = torch.sqrt((cells**2).sum(dim=-1))
         wanted_norm = torch.sqrt((wanted**2).sum(dim=-1, keepdim=True))
-        cosine: torch.Tensor = product / (cell_norm * wanted_norm).clamp(min=_TINY)
+        cosine: torch.Tensor = product / (cell_norm * wanted_norm).clamp(min=TINY)
         return 0.5 + 0.5 * cosine

@@ -28,13 +28,13 @@ CHANNELS: Final = (
 """Name of each channel of the texture array, in order."""
 
 # IEC 61966-2-1 (sRGB) to CIE XYZ, D65, rows already divided by the white point.
-_RGB_TO_XYZ: Final = (
+RGB_TO_XYZ: Final = (
     (0.4124564 / 0.95047, 0.3575761 / 0.95047, 0.1804375 / 0.95047),
     (0.2126729, 0.7151522, 0.0721750),
     (0.0193339 / 1.08883, 0.1191920 / 1.08883, 0.9503041 / 1.08883),
 )
-_CIE_EPSILON: Final = (6 / 29) ** 3
-_CIE_SLOPE: Final = 1 / (3 * (6 / 29) ** 2)
+CIE_EPSILON: Final = (6 / 29) ** 3
+CIE_SLOPE: Final = 1 / (3 * (6 / 29) ** 2)
 
 
 def cell_means(pixels: torch.Tensor, rows: int, cols: int, dtype: torch.dtype) -> torch.Tensor:
@@ -56,14 +56,19 @@ def cell_means(pixels: torch.Tensor, rows: int, cols: int, dtype: torch.dtype) -
     return sums.to(dtype) / (255.0 * (height // rows) * (width // cols))
 
 
+def linear_light(rgb: torch.Tensor) -> torch.Tensor:
+    """Undo the sRGB curve, 0 to 1 -> 0 to 1."""
+    return torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055).clamp(min=0.0) ** 2.4)
+
+
 def _lab(rgb: torch.Tensor) -> torch.Tensor:
     """CIE L*a*b* / 100 and the relative luminance Y of sRGB colours: [..., 3] -> [..., 4]."""
-    linear = torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055).clamp(min=0.0) ** 2.4)
-    matrix = torch.tensor(_RGB_TO_XYZ, dtype=rgb.dtype, device=rgb.device)
+    linear = linear_light(rgb)
+    matrix = torch.tensor(RGB_TO_XYZ, dtype=rgb.dtype, device=rgb.device)
     # Sums written out: a matrix product may order them differently in each runtime.
     xyz = (linear.unsqueeze(-2) * matrix).sum(dim=-1)
-    cube_root = xyz.clamp(min=_CIE_EPSILON) ** (1 / 3)
-    f = torch.where(xyz > _CIE_EPSILON, cube_root, _CIE_SLOPE * xyz + 4 / 29)
+    cube_root = xyz.clamp(min=CIE_EPSILON) ** (1 / 3)
+    f = torch.where(xyz > CIE_EPSILON, cube_root, CIE_SLOPE * xyz + 4 / 29)
     fx, fy, fz = f.unbind(-1)
     return torch.stack(
         (1.16 * fy - 0.16, 5.0 * (fx - fy), 2.0 * (fy - fz), xyz[..., 1]),
@@ -78,6 +83,13 @@ def _sobel(plane: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     smooth_y = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
     smooth_x = padded[:, :, :-2] + 2 * padded[:, :, 1:-1] + padded[:, :, 2:]
     return (smooth_y[:, :, 2:] - smooth_y[:, :, :-2]) / 4, (smooth_x[:, 2:] - smooth_x[:, :-2]) / 4
+
+
+def place_channels(rows: int, cols: int, dtype: torch.dtype) -> torch.Tensor:
+    """The channels y, x and eccentricity, which no picture changes: [rows, cols, 3]."""
+    y = torch.linspace(-1, 1, rows, dtype=dtype)[:, None].expand(rows, cols)
+    x = torch.linspace(-1, 1, cols, dtype=dtype)[None, :].expand(rows, cols)
+    return torch.stack((y, x, torch.sqrt((x**2 + y**2) / 2)), dim=-1)
 
 
 def texture_array(
@@ -105,10 +117,7 @@ def texture_array(
     magnitude = torch.sqrt(sobel_x**2 + sobel_y**2)
     difference = lab[..., :3] - lab[..., :3].mean(dim=(1, 2), keepdim=True)
     saliency = torch.sqrt((difference**2).sum(dim=-1))
-    y = torch.linspace(-1, 1, rows, dtype=dtype, device=pixels.device)[:, None].expand(rows, cols)
-    x = torch.linspace(-1, 1, cols, dtype=dtype, device=pixels.device)[None, :].expand(rows, cols)
-    eccentricity = torch.sqrt((x**2 + y**2) / 2)
-    places = torch.stack((y, x, eccentricity), dim=-1).expand(pixels.shape[0], rows, cols, 3)
+    places = place_channels(rows, cols, dtype).to(pixels.device).expand(len(pixels), -1, -1, -1)
     channels = (
         rgb,
         lab[..., 0:2],

@@ -11,7 +11,7 @@ import onnx
 import torch
 from torch import nn
 
-from builder.arr_coc.attention import translation_table
+from builder.arr_coc import attention, kernels
 from builder.errors import ExportError
 from builder.spec.releases import OnnxLimits
 
@@ -59,7 +59,10 @@ def export_module(
                 output_names=output_names,
                 dynamic_shapes=dynamic_shapes,
                 opset_version=min(EXPORT_OPSET, limits.opset),
-                custom_translation_table=translation_table(),
+                custom_translation_table={
+                    **attention.translation_table(),
+                    **kernels.translation_table(),
+                },
                 dynamo=True,
                 optimize=True,
                 verbose=False,

@@ -1,0 +1,1 @@
+"""Vision and relevance artifacts against the plain torch modules."""
