@@ -20,13 +20,16 @@ class _StopAsked(Exception):  # noqa: N818 (a request, not an error)
     """Ctrl-C or SIGTERM."""
 
 
-def serve(  # noqa: PLR0917 (Typer gives them by name)
+def serve(
     repository: Annotated[
         Path, typer.Argument(metavar="DIR", help="The model repository to serve.")
     ],
     grpc_port: Annotated[int, typer.Option(help="Port of the gRPC endpoint.")] = 8001,
     http_port: Annotated[int, typer.Option(help="Port of the HTTP endpoint.")] = 8000,
     metrics_port: Annotated[int, typer.Option(help="Port of the Prometheus metrics.")] = 8002,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")
+    ] = "127.0.0.1",
     log_file: Annotated[
         Path | None, typer.Option(help="Keep the server's log in this file.")
     ] = None,
@@ -41,6 +44,7 @@ def serve(  # noqa: PLR0917 (Typer gives them by name)
         grpc_port=grpc_port,
         http_port=http_port,
         metrics_port=metrics_port,
+        host=host,
         log_file=log_file,
         timeout=timeout,
     )

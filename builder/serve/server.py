@@ -23,7 +23,7 @@ from builder.serve.layout import Layout, assemble, find_caches
 from builder.serve.log import summarize
 from builder.serve.ports import check_free, find_free
 
-_HOST = "127.0.0.1"
+_LOOPBACK = "127.0.0.1"
 _BIND_ATTEMPTS = 3
 _GRACE_SECONDS = 10.0
 
@@ -41,6 +41,7 @@ class TritonServer:
     Args:
         model_repository: folder of models.
         grpc_port, http_port, metrics_port: ports; None: a free one.
+        host: address to listen on; 0.0.0.0 lets other machines in.
         explicit: load nothing at the start (`--model-control-mode=explicit`); load and unload
             with `client.load_model(name, config=, files=)` and `client.unload_model(name)`.
         load: models to load at the start; implies `explicit`.
@@ -62,6 +63,7 @@ class TritonServer:
         grpc_port: int | None = None,
         http_port: int | None = None,
         metrics_port: int | None = None,
+        host: str = _LOOPBACK,
         explicit: bool = False,
         load: Sequence[str] = (),
         args: Sequence[str] = (),
@@ -82,6 +84,7 @@ class TritonServer:
             "--http-port": http_port,
             "--metrics-port": metrics_port,
         }
+        self._host = host
         self._explicit = explicit or bool(load)
         self._load = tuple(load)
         self._args = tuple(args)
@@ -110,17 +113,17 @@ class TritonServer:
     @property
     def grpc_url(self) -> str:
         """`host:port` of the gRPC endpoint."""
-        return f"{_HOST}:{self.grpc_port}"
+        return f"{_LOOPBACK}:{self.grpc_port}"
 
     @property
     def http_url(self) -> str:
         """`host:port` of the HTTP endpoint."""
-        return f"{_HOST}:{self.http_port}"
+        return f"{_LOOPBACK}:{self.http_port}"
 
     @property
     def metrics_url(self) -> str:
         """URL of the Prometheus metrics."""
-        return f"http://{_HOST}:{self.metrics_port}/metrics"
+        return f"http://{_LOOPBACK}:{self.metrics_port}/metrics"
 
     @property
     def client(self) -> InferenceServerClient:
@@ -247,6 +250,9 @@ class TritonServer:
             "http-port": self.http_port,
             "metrics-port": self.metrics_port,
             "backend-config": f"python,shm-region-prefix-name={self.shm_prefix}",
+            "grpc-address": self._host,
+            "http-address": self._host,
+            "metrics-address": self._host,
             "http-thread-count": 2,
             "exit-timeout-secs": int(_GRACE_SECONDS) - 2,
             "log-verbose": self._log_verbose,

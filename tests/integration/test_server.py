@@ -78,6 +78,11 @@ def test_servers_run_side_by_side_and_leave_nothing(serve_repository: Any, echo:
         assert first.models() == [{"name": "echo", "version": "1", "state": "READY", "reason": ""}]
         assert regions(first.shm_prefix)
         pids = [first.pid, second.pid]
+        connections = psutil.Process(first.pid).net_connections(kind="tcp")
+        addresses = [c.laddr for c in connections if c.status == psutil.CONN_LISTEN]
+        listening = {(ip.removeprefix("::ffff:"), port) for ip, port in addresses}
+        ports = {first.grpc_port, first.http_port, first.metrics_port}
+        assert listening == {("127.0.0.1", port) for port in ports}
         assert all(psutil.pid_exists(pid) for pid in pids if pid)
         folder = first._folder
     assert not any(psutil.pid_exists(pid) for pid in pids if pid)
