@@ -63,10 +63,11 @@ class Network(nn.Module):
         return self.model.model.language_model.embed_tokens(ids)  # type: ignore[no-any-return]
 
     def question_loss(
-        self, tokens: torch.Tensor, ids: torch.Tensor, targets: torch.Tensor, side: int
+        self, tokens: torch.Tensor, ids: torch.Tensor, targets: torch.Tensor
     ) -> tuple[torch.Tensor, dict[str, float]]:
         """Answer loss with all tokens: tokens [B, N, D], ids and targets [B, Q, BLOCK]."""
         batch, questions, block = ids.shape
+        side = math.isqrt(tokens.shape[1])
         key = (side, side, questions)
         if key not in self._layouts:
             self._layouts[key] = layout(self.model, *key)

@@ -5,7 +5,8 @@ Phases, each with its own learning-rate schedule:
     read      the tower reads single digits of changing place, size and colour (4 x 4 cells)
     scenes    the same over whole scenes (8 x 8 cells)
     answers   tower and language model answer six questions a scene, all tokens kept
-    select    the relevance modules learn from the answer loss which tokens to keep
+    select    the relevance modules learn from the answer loss which tokens to keep, tower frozen
+    together  all of it learns on with what is kept
 
 A run continues from the state folder; every batch is a function of (seed, phase, step).
 """
@@ -44,8 +45,9 @@ WARM_STEPS = 100
 class Phase:
     """One phase of the recipe.
 
-    `rate` is the highest learning rate; `relevance_rate` that of the relevance modules (0: all
-    tokens are kept), in which case the tower is frozen.
+    `rate` is the highest learning rate, `relevance_rate` that of the relevance modules (0: all
+    tokens are kept). `hot` and `cold` are the temperatures of the soft top-K at start and end;
+    `tower` says whether the tower learns too.
     """
 
     name: str
@@ -53,17 +55,20 @@ class Phase:
     steps: int
     rate: float
     relevance_rate: float = 0.0
+    hot: float = 0.5
+    cold: float = 0.02
+    tower: bool = True
 
 
 PHASES = (
     Phase("read", ONE_DIGIT, 2000, 4e-3),
     Phase("scenes", SCENES, 1000, 2e-3),
-    Phase("answers", QUESTIONS, 5000, 2e-3),
-    Phase("select", SINGLE_QUESTIONS, 3000, 3e-4, relevance_rate=1e-2),
+    Phase("answers", QUESTIONS, 3500, 2e-3),
+    Phase("select", SINGLE_QUESTIONS, 1500, 3e-4, relevance_rate=1e-2, cold=0.1, tower=False),
+    Phase("together", SINGLE_QUESTIONS, 2000, 1e-3, relevance_rate=2e-3, hot=0.1),
 )
-# Temperature of the soft top-K at the start and the end of its phase; K is drawn in between.
-HOT, COLD = 0.5, 0.02
-FEWEST_KEPT, MOST_KEPT = 3, 32
+# K of the soft top-K is drawn between these, small ones as often as large ones.
+FEWEST_KEPT, MOST_KEPT = 3, 64
 # Weight of the per-token losses beside the answer loss.
 TOKEN_SHARE = 0.3
 
@@ -76,7 +81,7 @@ def optimizers(phase: Phase, network: Network, relevance: Relevance) -> list[Any
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
-        if phase.relevance_rate and ("visual" in name or name.startswith("heads")):
+        if not phase.tower and ("visual" in name or name.startswith("heads")):
             continue
         inner = ".blocks." in name or ".layers." in name or ".merger.mlp." in name
         (matrices if inner and parameter.ndim == 2 else rest).append(parameter)
@@ -104,40 +109,38 @@ def phase_loss(
     phase: Phase, step: int, network: Network, relevance: Relevance, batch: dict[str, torch.Tensor]
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """Loss and measures of one batch."""
+    with torch.set_grad_enabled(phase.tower):
+        tokens = network.see(batch["pixels"])
+        loss, measures = network.token_loss(tokens, batch["labels"])
+    if not phase.shape.questions:
+        return loss, measures
     if phase.relevance_rate:
-        return selection_loss(step / phase.steps, network, relevance, batch)
-    tokens = network.see(batch["pixels"])
-    loss, measures = network.token_loss(tokens, batch["labels"])
-    if phase.shape.questions:
-        side = phase.shape.side // network.model.config.vision_config.patch_size
-        answer, more = network.question_loss(tokens, batch["ids"], batch["targets"], side)
-        loss = answer + TOKEN_SHARE * loss
-        measures |= more | {"answer loss": float(answer.detach())}
-    return loss, measures
+        cooling = phase.hot * (phase.cold / phase.hot) ** (step / phase.steps)
+        answer, more = selection_loss(cooling, tokens, network, relevance, batch)
+    else:
+        answer, more = network.question_loss(tokens, batch["ids"], batch["targets"])
+    measures |= more | {"answer loss": float(answer.detach())}
+    return answer + TOKEN_SHARE * loss, measures
 
 
 def selection_loss(
-    progress: float, network: Network, relevance: Relevance, batch: dict[str, torch.Tensor]
+    temperature: float,
+    tokens: torch.Tensor,
+    network: Network,
+    relevance: Relevance,
+    batch: dict[str, torch.Tensor],
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    """Answer loss over softly selected tokens; `progress` 0..1 cools the selection down."""
-    with torch.no_grad():
-        tokens = network.see(batch["pixels"])
+    """Answer loss over softly selected tokens [B, N, D]."""
     side = math.isqrt(tokens.shape[1])
     embeddings = network.model.model.language_model.embed_tokens.weight
     with torch.autocast("cpu", enabled=False):
         scores = relevances(
-            relevance,
-            batch["pixels"],
-            batch["query"],
-            batch["length"],
-            embeddings,
-            (side, side),
+            relevance, batch["pixels"], batch["query"], batch["length"], embeddings, (side, side)
         )
-        # Any K, the small ones as often as the large ones.
         generator = torch.Generator().manual_seed(int(batch["pixels"].sum()))
         share = torch.rand(scores.shape[:-1], generator=generator)
         kept = FEWEST_KEPT * (MOST_KEPT / FEWEST_KEPT) ** share
-        gates = soft_gates(scores, kept, HOT * (COLD / HOT) ** progress)
+        gates = soft_gates(scores, kept, temperature)
     return network.gated_loss(tokens, batch["ids"], batch["targets"], gates)
 
 
