@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from builder.cli.ask import ask
+from builder.cli.bench import bench
 from builder.cli.build import build
 from builder.cli.init import init
 from builder.cli.render import render
@@ -22,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (init, build, render, validate, serve, ask):
+for _command in (init, build, render, validate, serve, ask, bench):
     app.command(_command.__name__)(_command)
 
 

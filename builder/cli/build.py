@@ -107,7 +107,8 @@ def build(
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    bars = Console(stderr=True)
+    with Progress(*columns, console=bars, disable=not bars.is_terminal) as progress:
         bar = _Bar(progress)
         bar.step("load libraries")
         _quiet()

@@ -32,7 +32,7 @@ def _environment() -> SandboxedEnvironment:
     return environment
 
 
-def render_template(name: str, **values: Any) -> str:
+def render_template(name: str, /, **values: Any) -> str:
     """Render a template file.
 
     Raises:

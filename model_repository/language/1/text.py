@@ -49,10 +49,12 @@ class TextStream:
 
     def _release(self, text: str) -> str:
         self._held += text
-        ends = [at for at in (self._held.find(stop) for stop in self._stop) if at >= 0]
-        if ends:
+        found = [(self._held.find(stop), stop) for stop in self._stop if stop in self._held]
+        if found:
+            # The one that is complete first counts, however the text was cut into tokens.
+            _, start = min((at + len(stop), at) for at, stop in found)
             self.stopped = True
-            shown, self._held = self._held[: min(ends)], ""
+            shown, self._held = self._held[:start], ""
             return shown
         keep = self._partial_stop()
         cut = len(self._held) - keep
