@@ -1,14 +1,14 @@
 """The clients for asyncio: any number of answers at once over one connection."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, Self
+from typing import Self
 
 import grpc
-from tritonclient.grpc import aio
+from tritonclient.grpc import service_pb2_grpc
 
-from clients.errors import cut_short, from_grpc, from_triton
-from clients.request import MODEL, STREAM_HEADERS, Question, infer_inputs
+from clients.errors import cut_short, from_grpc
+from clients.request import CHANNEL_OPTIONS, MODEL, STREAM_METADATA, Question, infer_request
 from clients.response import Answer, AnswerBuilder, Chunk, parse_chunk
 
 
@@ -16,7 +16,8 @@ class AsyncClient:
     """One connection to the gRPC service at `url` (HOST:PORT); use it with `async with`."""
 
     def __init__(self, url: str, *, model: str = MODEL) -> None:
-        self._client = aio.InferenceServerClient(url)
+        self._channel = grpc.aio.insecure_channel(url, options=CHANNEL_OPTIONS)
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._model = model
 
     async def __aenter__(self) -> Self:
@@ -27,40 +28,34 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the connection; answers under way fail."""
-        await self._client.close()
+        await self._channel.close()
 
     async def stream(
         self, question: Question, *, timeout: float | None = None, request_id: str = ""
     ) -> AsyncGenerator[Chunk, None]:
         """Yield chunks as they are generated; `timeout` is in seconds, for the whole answer.
 
-        Closing the generator, or cancelling the task that reads it, cancels the request. Leave
-        it early only inside `contextlib.aclosing`, or Python closes it at some later time.
+        Closing the generator, or cancelling the task that reads it, cancels the request as far
+        as `clients.streaming.stream` says. Leave it early only inside `contextlib.aclosing`, or
+        Python closes it at some later time.
 
         Raises:
-            ValueError: a number does not fit its tensor (`clients.request.infer_inputs`).
+            ValueError: a number does not fit its tensor (`clients.request.infer_request`).
             AnswerError: the server's sentence and gRPC status, when the request fails.
         """
-        request = {
-            "model_name": self._model,
-            "inputs": infer_inputs(question),
-            "request_id": request_id,
-        }
-        call = self._client.stream_infer(
-            _only(request), stream_timeout=timeout, headers=STREAM_HEADERS
+        request = infer_request(question, model=self._model, request_id=request_id)
+        # As in clients.streaming: both sides of the stream end after the one request.
+        call = self._stub.ModelStreamInfer(
+            iter([request]), timeout=timeout, metadata=STREAM_METADATA
         )
         last: Chunk | None = None
         try:
-            # Our side of the stream closes after the one request, so Triton closes its side
-            # after the last response (the asyncio client offers no empty final response).
-            async for result, error in call:
-                if error is not None:
-                    raise from_triton(error)
-                chunk = parse_chunk(result)
+            async for response in call:
+                chunk = parse_chunk(response)
                 if chunk is not None:
                     last = chunk
                     yield chunk
-        except grpc.aio.AioRpcError as error:
+        except grpc.RpcError as error:
             raise from_grpc(error) from None
         finally:
             call.cancel()
@@ -78,7 +73,3 @@ class AsyncClient:
             async for chunk in chunks:
                 builder.add(chunk)
         return builder.build()
-
-
-async def _only(request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-    yield request

@@ -41,8 +41,8 @@ def from_triton(error: InferenceServerException) -> AnswerError:
     return _BY_STATUS.get(status, AnswerError)(error.message(), status)
 
 
-def from_grpc(error: grpc.aio.AioRpcError) -> AnswerError:
-    """The typed form of an error that the asyncio stream raises."""
+def from_grpc(error: grpc.RpcError) -> AnswerError:
+    """The typed form of an error that ends a stream."""
     status = error.code().name
     return _BY_STATUS.get(status, AnswerError)(error.details() or status, status)
 

@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
-from tritonclient.grpc import InferInput
+from tritonclient.grpc import service_pb2
+from tritonclient.utils import np_to_triton_dtype, serialize_byte_tensor
 
 MODEL = "arr_coc"
 
 # Ends a stream at the first error with its gRPC status; without it Triton sends the sentence
 # alone (server docs, "GRPC Status Codes", since release 24.08).
-STREAM_HEADERS = {"triton_grpc_error": "true"}
+STREAM_METADATA = (("triton_grpc_error", "true"),)
+
+# gRPC refuses messages above 4 MiB unless told otherwise; -1 lifts its limit, Triton's is 2 GiB.
+CHANNEL_OPTIONS = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +68,18 @@ class Question:
         return cls(Path(path).read_bytes(), prompt, options or GenerationOptions())
 
 
-def infer_inputs(question: Question) -> list[InferInput]:
-    """The request's tensors, each with the batch dim of 1; options left out are not sent.
+def infer_request(
+    question: Question, *, model: str = MODEL, request_id: str = ""
+) -> service_pb2.ModelInferRequest:
+    """The message that asks; its tensors have the batch dim of 1, options left out are not sent.
 
     Raises:
         ValueError: a number does not fit its tensor, or a text is not valid Unicode.
     """
+    request = service_pb2.ModelInferRequest(model_name=model, id=request_id)
     options = question.options
-    tensors = [_strings("IMAGE", [question.image]), _strings("PROMPT", [_utf8(question.prompt)])]
+    _add_strings(request, "IMAGE", [question.image])
+    _add_strings(request, "PROMPT", [_utf8(question.prompt)])
     for name, value, dtype in (
         ("MAX_TOKENS", options.max_tokens, np.int32),
         ("VISUAL_TOKENS", options.visual_tokens, np.int32),
@@ -82,10 +89,10 @@ def infer_inputs(question: Question) -> list[InferInput]:
         ("SEED", options.seed, np.uint64),
     ):
         if value is not None:
-            tensors.append(_number(name, value, np.dtype(dtype)))
+            _add_number(request, name, value, np.dtype(dtype))
     if options.stop:
-        tensors.append(_strings("STOP", [_utf8(text) for text in options.stop]))
-    return tensors
+        _add_strings(request, "STOP", [_utf8(text) for text in options.stop])
+    return request
 
 
 def _utf8(text: str) -> bytes:
@@ -93,15 +100,17 @@ def _utf8(text: str) -> bytes:
     return text.encode()
 
 
-def _strings(name: str, values: list[bytes]) -> InferInput:
+def _add_strings(request: service_pb2.ModelInferRequest, name: str, values: list[bytes]) -> None:
     # Filled element by element: numpy's fixed-width bytes would drop trailing zeros.
-    array = np.empty((1, len(values)), dtype=np.object_)
-    array[0, :] = values
-    return _tensor(name, array, "BYTES")
+    array = np.empty(len(values), dtype=np.object_)
+    array[:] = values
+    _add(request, name, "BYTES", len(values), serialize_byte_tensor(array).item())
 
 
-def _number(name: str, value: float, dtype: np.dtype[Any]) -> InferInput:
-    datatype = {"int32": "INT32", "uint64": "UINT64", "float32": "FP32"}[dtype.name]
+def _add_number(
+    request: service_pb2.ModelInferRequest, name: str, value: float, dtype: np.dtype[Any]
+) -> None:
+    datatype = np_to_triton_dtype(dtype)
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
         if not limits.min <= value <= limits.max:
@@ -109,10 +118,11 @@ def _number(name: str, value: float, dtype: np.dtype[Any]) -> InferInput:
                 f"{name} is {value}, which {datatype} cannot hold: "
                 f"give {limits.min} to {limits.max}."
             )
-    return _tensor(name, np.array([[value]], dtype=dtype), datatype)
+    _add(request, name, datatype, 1, np.array(value, dtype=dtype).tobytes())
 
 
-def _tensor(name: str, array: NDArray[Any], datatype: str) -> InferInput:
-    tensor = InferInput(name, list(array.shape), datatype)
-    tensor.set_data_from_numpy(array)
-    return tensor
+def _add(
+    request: service_pb2.ModelInferRequest, name: str, datatype: str, size: int, raw: bytes
+) -> None:
+    request.inputs.add(name=name, datatype=datatype, shape=[1, size])
+    request.raw_input_contents.append(raw)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tritonclient.grpc import InferResult
+from tritonclient.grpc import InferResult, service_pb2
 
 from clients.errors import AnswerError, cut_short
 
@@ -91,28 +91,23 @@ def join(chunks: Iterable[Chunk]) -> Answer:
     return builder.build()
 
 
-def parse_chunk(result: InferResult) -> Chunk | None:
-    """The chunk in a response; None for Triton's empty final response.
+def parse_chunk(response: service_pb2.ModelStreamInferResponse) -> Chunk | None:
+    """The chunk in a response; None for one without tensors, as a model may close its stream.
 
     Raises:
-        AnswerError: a tensor of the contract (docs/architecture.md) is missing.
+        AnswerError: the response is an error, or a tensor of the contract
+            (docs/architecture.md) is missing.
     """
-    if not result.get_response().outputs:
+    if response.error_message:
+        raise AnswerError(response.error_message, "UNKNOWN")
+    if not response.infer_response.outputs:
         return None
+    result = InferResult(response.infer_response)
     finish_reason = _text(result, "FINISH_REASON")
     return Chunk(
         text=_text(result, "TEXT"),
         token_ids=tuple(_tensor(result, "TOKEN_IDS").reshape(-1).tolist()),
         summary=_summary(result, finish_reason) if finish_reason else None,
-    )
-
-
-def is_final(result: InferResult) -> bool:
-    """Whether Triton marked the response as the last one of its request."""
-    parameters = result.get_response().parameters
-    # Reading a missing key of a protobuf map would insert it.
-    return "triton_final_response" in parameters and bool(
-        parameters["triton_final_response"].bool_param
     )
 
 

@@ -1,14 +1,14 @@
 """An answer, chunk by chunk, over a gRPC stream."""
 
+import sys
 from collections.abc import Generator
-from queue import SimpleQueue
 
-from tritonclient.grpc import InferenceServerClient, InferResult
-from tritonclient.utils import InferenceServerException
+import grpc
+from tritonclient.grpc import service_pb2_grpc
 
-from clients.errors import from_triton
-from clients.request import MODEL, STREAM_HEADERS, Question, infer_inputs
-from clients.response import Chunk, is_final, parse_chunk
+from clients.errors import cut_short, from_grpc
+from clients.request import CHANNEL_OPTIONS, MODEL, STREAM_METADATA, Question, infer_request
+from clients.response import Chunk, parse_chunk
 
 
 def stream(
@@ -27,44 +27,29 @@ def stream(
     seconds, for the whole answer.
 
     Raises:
-        ValueError: a number does not fit its tensor (`clients.request.infer_inputs`).
+        ValueError: a number does not fit its tensor (`clients.request.infer_request`).
         AnswerError: the server's sentence and gRPC status, when the request fails.
     """
-    inputs = infer_inputs(question)
-    # One client a question: tritonclient allows one stream a client. gRPC shares the TCP
-    # connection between channels of the same address. Its default options lift the message
-    # limits to 2 GiB, so a large picture passes.
-    client = InferenceServerClient(url)
-    responses: SimpleQueue[tuple[InferResult | None, InferenceServerException | None]]
-    responses = SimpleQueue()
-
-    def received(
-        result: InferResult | None = None, error: InferenceServerException | None = None
-    ) -> None:
-        responses.put((result, error))
-
-    finished = False
+    request = infer_request(question, model=model, request_id=request_id)
+    # Not tritonclient's own stream: it reads in a thread that the interpreter waits for at exit,
+    # for ever when a stream was left half read. Its stub and messages have no such trap.
+    channel = grpc.insecure_channel(url, options=CHANNEL_OPTIONS)
+    stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+    # Our side of the stream ends after the one request, so Triton ends its side after the
+    # response that it marks `triton_final_response`, with or without tensors.
+    call = stub.ModelStreamInfer(iter([request]), timeout=timeout, metadata=STREAM_METADATA)
+    last: Chunk | None = None
     try:
-        client.start_stream(received, stream_timeout=timeout, headers=STREAM_HEADERS)
-        try:
-            # Marks every response with `triton_final_response`, and adds an empty response
-            # when the model closes its sender without a tensor: how we know the end.
-            client.async_stream_infer(
-                model, inputs, request_id=request_id, enable_empty_final_response=True
-            )
-        except InferenceServerException as error:
-            # The stream broke before the request got on it; the cause is in the queue.
-            _, cause = responses.get()
-            raise from_triton(cause or error) from None
-        while not finished:
-            result, failure = responses.get()
-            if failure is not None or result is None:
-                finished = True
-                raise from_triton(failure or InferenceServerException("empty response"))
-            finished = is_final(result)
-            chunk = parse_chunk(result)
+        for response in call:
+            chunk = parse_chunk(response)
             if chunk is not None:
+                last = chunk
                 yield chunk
+    except grpc.RpcError as error:
+        raise from_grpc(error) from None
     finally:
-        client.stop_stream(cancel_requests=not finished)
-        client.close()
+        call.cancel()
+        if not sys.is_finalizing():  # by then the threads are gone that close() waits for
+            channel.close()
+    if last is None or last.summary is None:
+        raise cut_short()

@@ -2,6 +2,8 @@
 
 import asyncio
 import io
+import subprocess
+import sys
 from contextlib import aclosing
 from pathlib import Path
 from typing import Protocol
@@ -26,6 +28,7 @@ from clients import (
     stream,
 )
 
+ROOT = Path(__file__).resolve().parents[2]
 STAGES = {"preprocess", "vision", "relevance", "language", "arr_coc"}
 WIDTH, HEIGHT = 480, 320
 
@@ -97,6 +100,20 @@ def test_a_stream_that_is_left_early_harms_no_later_one(url: str, picture: bytes
     chunks.close()
     assert list(chunks) == []
     assert answer(url, question(picture)).usage.completion_tokens >= 1
+
+
+def test_a_program_may_end_with_a_half_read_stream(
+    url: str, picture: bytes, tmp_path: Path
+) -> None:
+    image = tmp_path / "picture.png"
+    image.write_bytes(picture)
+    program = (
+        "import sys; from clients import Question, stream;"
+        "chunks = stream(sys.argv[1], Question.from_file(sys.argv[2], 'What is it?'));"
+        "next(chunks)"
+    )
+    command = [sys.executable, "-c", program, url, str(image)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=60)
 
 
 def test_a_refused_picture_is_reported_with_sentence_and_status(url: str) -> None:

@@ -1,6 +1,7 @@
-"""Packing of requests and parsing of responses, with tritonclient's own objects."""
+"""Packing of requests and parsing of responses, with tritonclient's own messages."""
 
 import ast
+import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 import typer
 from hypothesis import given
 from hypothesis import strategies as st
-from tritonclient.grpc import InferResult, service_pb2
+from tritonclient.grpc import service_pb2
 from tritonclient.utils import (
     InferenceServerException,
     deserialize_bytes_tensor,
@@ -25,10 +26,18 @@ import clients
 from builder.cli.ask import _printable
 from builder.cli.ask import ask as ask_command
 from builder.errors import RequestError, ServerError
-from clients import AnswerError, GenerationOptions, Question, statistics
+from clients import (
+    AnswerError,
+    AsyncClient,
+    GenerationOptions,
+    Question,
+    answer,
+    statistics,
+    stream,
+)
 from clients.errors import DeadlineExceededError, ServerUnavailableError, from_triton
-from clients.request import infer_inputs
-from clients.response import Chunk, Summary, Usage, is_final, join, parse_chunk
+from clients.request import infer_request
+from clients.response import Chunk, Summary, Usage, join, parse_chunk
 from clients.statistics import StageTimes
 
 ROOT = Path(clients.__file__).parent
@@ -39,15 +48,22 @@ ROOT = Path(clients.__file__).parent
 
 def unpack(question: Question) -> dict[str, np.ndarray]:
     """What a server reads out of the request's tensors."""
+    # Over the wire and back.
+    request = service_pb2.ModelInferRequest.FromString(infer_request(question).SerializeToString())
+    assert len(request.inputs) == len(request.raw_input_contents)
     tensors = {}
-    for tensor in infer_inputs(question):
-        raw = tensor._get_content()
-        if tensor.datatype() == "BYTES":
+    for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True):
+        if tensor.datatype == "BYTES":
             values = deserialize_bytes_tensor(raw)
         else:
-            values = np.frombuffer(raw, dtype=triton_to_np_dtype(tensor.datatype()))
-        tensors[tensor.name()] = values.reshape(list(tensor.shape()))
+            values = np.frombuffer(raw, dtype=triton_to_np_dtype(tensor.datatype))
+        tensors[tensor.name] = values.reshape(list(tensor.shape))
     return tensors
+
+
+def test_a_request_names_its_model_and_id() -> None:
+    request = infer_request(Question(b"i", "q"), model="arr_coc_2", request_id="r7")
+    assert (request.model_name, request.id) == ("arr_coc_2", "r7")
 
 
 def test_a_plain_question_sends_only_what_it_says() -> None:
@@ -120,18 +136,18 @@ def test_a_number_that_would_wrap_around_is_refused(
     options: GenerationOptions, tensor: str
 ) -> None:
     with pytest.raises(ValueError, match=tensor):
-        infer_inputs(Question(b"i", "q", options))
+        infer_request(Question(b"i", "q", options))
 
 
 def test_text_that_is_not_unicode_is_refused() -> None:
     with pytest.raises(ValueError, match="surrogates"):
-        infer_inputs(Question(b"i", "caf\udce9"))
+        infer_request(Question(b"i", "caf\udce9"))
 
 
 # --- responses
 
 
-def response(final: bool | None = None, **tensors: tuple[str, Any]) -> InferResult:
+def response(**tensors: tuple[str, Any]) -> service_pb2.ModelStreamInferResponse:
     """A response as Triton sends it: NAME=(Triton dtype, array)."""
     message = service_pb2.ModelInferResponse(model_name="arr_coc")
     for name, (datatype, values) in tensors.items():
@@ -140,17 +156,14 @@ def response(final: bool | None = None, **tensors: tuple[str, Any]) -> InferResu
         message.outputs.add(name=name, datatype=datatype, shape=list(array.shape))
         raw = serialize_byte_tensor(array).item() if datatype == "BYTES" else array.tobytes()
         message.raw_output_contents.append(raw)
-    if final is not None:
-        message.parameters["triton_final_response"].bool_param = final
-    return InferResult(message)
+    return service_pb2.ModelStreamInferResponse(infer_response=message)
 
 
 def full_response(
-    text: str, ids: list[int], finish_reason: str = "", final: bool | None = None
-) -> InferResult:
+    text: str, ids: list[int], finish_reason: str = ""
+) -> service_pb2.ModelStreamInferResponse:
     done = bool(finish_reason)
     return response(
-        final,
         TEXT=("BYTES", [[text.encode()]]),
         TOKEN_IDS=("INT32", np.array([ids]).reshape(1, -1)),
         FINISH_REASON=("BYTES", [[finish_reason.encode()]]),
@@ -183,16 +196,15 @@ def test_the_last_chunk_has_the_summary() -> None:
     assert chunk.summary.relevance_map.dtype == np.float32
 
 
-def test_the_empty_final_response_is_no_chunk() -> None:
-    assert parse_chunk(response(final=True)) is None
+def test_a_response_without_tensors_is_no_chunk() -> None:
+    assert parse_chunk(response()) is None
 
 
-@pytest.mark.parametrize(("sent", "final"), [(True, True), (False, False), (None, False)])
-def test_the_final_response_is_the_marked_one(sent: bool | None, final: bool) -> None:
-    result = full_response("a", [1], final=sent)
-    assert is_final(result) is final
-    # Asking must not have added the parameter.
-    assert ("triton_final_response" in result.get_response().parameters) == (sent is not None)
+def test_a_response_may_be_an_error() -> None:
+    refused = service_pb2.ModelStreamInferResponse(error_message="no such model")
+    with pytest.raises(AnswerError, match="no such model") as caught:
+        parse_chunk(refused)
+    assert caught.value.status == "UNKNOWN"
 
 
 def test_another_model_s_response_is_named_as_such() -> None:
@@ -244,6 +256,35 @@ def test_errors_keep_the_sentence_and_the_status(
     assert type(error) is kind
     assert error.message == str(error) == "IMAGE is no picture"
     assert error.status == status
+
+
+NOWHERE = "127.0.0.1:1"  # a privileged port without a service: connecting fails at once
+
+
+def test_no_server_is_reported_by_every_client() -> None:
+    question = Question(b"i", "q")
+
+    async def ask() -> None:
+        async with AsyncClient(NOWHERE) as client:
+            await client.answer(question)
+
+    with pytest.raises(ServerUnavailableError):
+        next(stream(NOWHERE, question))
+    with pytest.raises(ServerUnavailableError):
+        answer(NOWHERE, question)
+    with pytest.raises(ServerUnavailableError):
+        asyncio.run(ask())
+    with pytest.raises(ServerUnavailableError):
+        statistics.read(NOWHERE)
+
+
+def test_a_question_is_read_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    path.write_bytes(b"\x89PNG")
+    options = GenerationOptions(max_tokens=3)
+    assert Question.from_file(path, "q", options) == Question(b"\x89PNG", "q", options)
+    with pytest.raises(FileNotFoundError):
+        Question.from_file(tmp_path / "none.png", "q")
 
 
 # --- statistics
@@ -333,10 +374,9 @@ def test_a_missing_picture_is_the_user_s_mistake(tmp_path: Path) -> None:
 
 
 def test_no_server_is_said_with_the_address(picture: Path) -> None:
-    # Port 1 is privileged and has no service; connecting fails at once.
-    error = ask(picture, "What?", "--url", "127.0.0.1:1")
+    error = ask(picture, "What?", "--url", NOWHERE)
     assert isinstance(error, ServerError)
-    assert "127.0.0.1:1" in str(error)
+    assert NOWHERE in str(error)
     assert "builder serve" in str(error)
 
 
