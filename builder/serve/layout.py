@@ -49,6 +49,8 @@ class Layout:
 
     binary: Path
     backends: Path
+    python_backends: tuple[str, ...]
+    """`python` and the Python-based ones; each takes its own `--backend-config`."""
     caches: Path
     library_path: str
     """Value of `LD_LIBRARY_PATH`."""
@@ -90,6 +92,7 @@ def assemble(folder: Path, installation: Installation | None = None) -> Layout:
     return Layout(
         binary=installation.binary,
         backends=backends,
+        python_backends=tuple(sorted({path.parent.name for path in backends.glob("*/*.py")})),
         caches=installation.root / "caches",
         library_path=os.pathsep.join(
             part

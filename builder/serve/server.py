@@ -249,7 +249,6 @@ class TritonServer:
             "grpc-port": self.grpc_port,
             "http-port": self.http_port,
             "metrics-port": self.metrics_port,
-            "backend-config": f"python,shm-region-prefix-name={self.shm_prefix}",
             "grpc-address": self._host,
             "http-address": self._host,
             "metrics-address": self._host,
@@ -258,6 +257,10 @@ class TritonServer:
             "log-verbose": self._log_verbose,
         }
         command = [str(layout.binary), *(f"--{name}={value}" for name, value in options.items())]
+        command += [
+            f"--backend-config={name},shm-region-prefix-name={self.shm_prefix}"
+            for name in layout.python_backends
+        ]
         if self._explicit:
             command.append("--model-control-mode=explicit")
         command += [f"--load-model={name}" for name in self._load]

@@ -209,6 +209,15 @@ def test_only_requested_outputs_are_returned(server: TritonServer, load: Any) ->
             assert back.tolist() == [-1.0, -2.0]
 
 
+def test_shared_memory_carries_the_servers_prefix(server: TritonServer, load: Any) -> None:
+    """So that the server can remove it, also after a crash."""
+    load(identity(), FULL)
+    maps = Path(f"/proc/{server.pid}/maps").read_text()
+    regions = {line.split()[-1] for line in maps.splitlines() if "/dev/shm/" in line}
+    assert regions
+    assert all(region.startswith(f"/dev/shm/{server.shm_prefix}") for region in regions)
+
+
 def test_without_batching_a_scalar_of_the_graph_has_dims_1(server: TritonServer, load: Any) -> None:
     model = load(
         identity(shape=()), HEAD + io("input", "X", dims="1") + io("output", "Y", dims="1")
