@@ -36,7 +36,7 @@ class _Clock:
     total: float
 
 
-def ask(  # noqa: PLR0917 (Typer gives them by name)
+def ask(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture: JPEG, PNG ...")],
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to ask about it.")],
     url: Annotated[
@@ -179,9 +179,9 @@ def _summary(answer: Answer, clock: _Clock) -> str:
 
 
 def _draw(path: Path, image: bytes, answer: Answer) -> None:
-    from PIL.Image import DecompressionBombError  # noqa: PLC0415 (only for a heat map)
+    from PIL.Image import DecompressionBombError
 
-    from clients import heatmap  # noqa: PLC0415
+    from clients import heatmap
 
     try:
         heatmap.draw(image, answer.kept_indices, answer.relevance_map).save(path)
