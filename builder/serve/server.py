@@ -26,6 +26,8 @@ from builder.serve.ports import check_free, find_free
 _LOOPBACK = "127.0.0.1"
 _BIND_ATTEMPTS = 3
 _GRACE_SECONDS = 10.0
+_LAST_ENDPOINT = "Started Metrics Service"
+_ENDPOINTS_SECONDS = 3.0
 
 
 class TritonServer:
@@ -284,8 +286,12 @@ class TritonServer:
         """True when ready, False when a drawn port was taken meanwhile and a retry makes sense."""
         assert self._process is not None
         deadline = time.monotonic() + self._timeout
+        ready_since: float | None = None
+        started = False
         while time.monotonic() < deadline:
-            if self._process.poll() is not None:
+            # With a taken port for metrics Triton goes on without them; with another it ends.
+            taken = ready_since is not None and _port_was_taken(self.log_text())
+            if taken or self._process.poll() is not None:
                 drawn = None in self._asked_ports.values()
                 if drawn and not last and _port_was_taken(self.log_text()):
                     return False
@@ -294,7 +300,15 @@ class TritonServer:
                 )
             with contextlib.suppress(InferenceServerException):
                 if self.client.is_server_ready(client_timeout=2.0):
-                    return True
+                    ready_since = ready_since or time.monotonic()
+            # gRPC starts first. Wait for the last endpoint, and once more around: Triton finds a
+            # taken port only after it has logged the endpoint as started. An argument may have
+            # switched that endpoint off.
+            if started or (
+                ready_since is not None and time.monotonic() - ready_since > _ENDPOINTS_SECONDS
+            ):
+                return True
+            started = ready_since is not None and _LAST_ENDPOINT in self.log_text()
             time.sleep(0.05)
         raise ServerError(
             f"tritonserver on {self.model_repository} was not ready after "
@@ -317,4 +331,4 @@ class TritonServer:
 
 
 def _port_was_taken(log: str) -> bool:
-    return "Address already in use" in log or ("failed to start" in log and "port" in log)
+    return any("failed to start" in line and "in use" in line for line in log.splitlines())

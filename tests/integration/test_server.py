@@ -170,6 +170,14 @@ def test_a_taken_port_is_a_clear_error(echo: Path) -> None:
         assert port not in find_free(5)
 
 
+def test_a_port_that_is_taken_meanwhile_is_no_readiness(serve_repository: Any, echo: Path) -> None:
+    """gRPC answers before Triton finds that the metrics' port is taken."""
+    with taken_port() as port:
+        server = serve_repository(echo, explicit=True, args=[f"--metrics-port={port}"])
+        with pytest.raises(ServerError, match=f"failed to start Metrics .*{port}' already in use"):
+            server.start()
+
+
 def test_a_missing_repository_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(ServerError, match="nowhere is not a folder"):
         TritonServer(tmp_path / "nowhere").start()
