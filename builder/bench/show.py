@@ -91,13 +91,19 @@ def plot(path: Path, measurements: Sequence[Measurement]) -> None:
         low, high = [item.p50_ms for item in items], [item.p99_ms for item in items]
         latency.fill_between(x, low, high, color=color, alpha=0.2)
     of = sorted({item.latency_of for item in measurements})
-    rate.set(xlabel="concurrency", ylabel="requests / s", title="Throughput", ylim=(0, None))
+    rate.set(xlabel="concurrency", ylabel="requests / s", title="Throughput")
     latency.set(
         xlabel="concurrency",
         ylabel=f"ms to the {' / '.join(of)}",
         title="Latency, p50 to p99",
-        ylim=(0, None),
     )
+    ticks = sorted({item.concurrency for item in measurements})
+    for axes in (rate, latency):
+        axes.set_yscale("log")  # stages of a pipeline lie decades apart
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
+        axes.set_xticks(ticks)
+        axes.grid(visible=True, which="both", alpha=0.2)
     rate.legend()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
