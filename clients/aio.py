@@ -7,8 +7,8 @@ from typing import Self
 import grpc
 from tritonclient.grpc import service_pb2_grpc
 
-from clients.errors import cut_short, from_grpc
-from clients.request import CHANNEL_OPTIONS, MODEL, STREAM_METADATA, Question, infer_request
+from clients.errors import AnswerError, cut_short, from_grpc
+from clients.request import CHANNEL_OPTIONS, MODEL, Question, infer_request
 from clients.response import Answer, AnswerBuilder, Chunk, parse_chunk
 
 
@@ -44,14 +44,18 @@ class AsyncClient:
             AnswerError: the server's sentence and gRPC status, when the request fails.
         """
         request = infer_request(question, model=self._model, request_id=request_id)
-        # As in clients.streaming: both sides of the stream end after the one request.
-        call = self._stub.ModelStreamInfer(
-            iter([request]), timeout=timeout, metadata=STREAM_METADATA
-        )
+        # As in clients.streaming: both sides of the stream end after the one request, and the
+        # stream is read to its end behind an error.
+        call = self._stub.ModelStreamInfer(iter([request]), timeout=timeout)
         last: Chunk | None = None
+        failure: AnswerError | None = None
         try:
             async for response in call:
-                chunk = parse_chunk(response)
+                try:
+                    chunk = parse_chunk(response)
+                except AnswerError as error:
+                    failure = error
+                    continue
                 if chunk is not None:
                     last = chunk
                     yield chunk
@@ -59,6 +63,8 @@ class AsyncClient:
             raise from_grpc(error) from None
         finally:
             call.cancel()
+        if failure is not None:
+            raise failure
         if last is None or last.summary is None:
             raise cut_short()
 

@@ -5,6 +5,8 @@ AnswerError                    no answer: the server's sentence and the gRPC sta
 +-- DeadlineExceededError      the timeout passed before the last response (DEADLINE_EXCEEDED)
 """
 
+import re
+
 import grpc
 from tritonclient.utils import InferenceServerException
 
@@ -13,8 +15,9 @@ class AnswerError(Exception):
     """The server refused or failed a request.
 
     `message` is the server's sentence; `status` the name of the gRPC status, for example
-    "INVALID_ARGUMENT". It is "UNKNOWN" for requests that Triton refuses before it schedules
-    them (unknown model, wrong dtype): Triton sends no status with those on a stream.
+    "INVALID_ARGUMENT". It is "UNKNOWN" for requests that Triton itself refuses (unknown model,
+    wrong dtype): on a stream it sends the sentence alone. The pipeline's stages put the status
+    before theirs.
     """
 
     def __init__(self, message: str, status: str) -> None:
@@ -39,6 +42,18 @@ def from_triton(error: InferenceServerException) -> AnswerError:
     # tritonclient gives str(grpc.StatusCode.X), "StatusCode.X", or nothing.
     status = (error.status() or "UNKNOWN").removeprefix("StatusCode.")
     return _BY_STATUS.get(status, AnswerError)(error.message(), status)
+
+
+# How the stages begin a refusal (docs/architecture.md), behind what the ensemble puts before it.
+_REFUSAL = re.compile(r"(?:in ensemble '[^']*', )?(?P<status>[A-Z_]+): (?P<sentence>.*)", re.DOTALL)
+
+
+def from_message(text: str) -> AnswerError:
+    """The typed form of an error that came within a stream."""
+    match = _REFUSAL.fullmatch(text)
+    if match is None or match["status"] not in grpc.StatusCode.__members__:
+        return AnswerError(text, "UNKNOWN")
+    return _BY_STATUS.get(match["status"], AnswerError)(match["sentence"], match["status"])
 
 
 def from_grpc(error: grpc.RpcError) -> AnswerError:

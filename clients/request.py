@@ -15,10 +15,6 @@ from tritonclient.utils import np_to_triton_dtype, serialize_byte_tensor
 
 MODEL = "arr_coc"
 
-# Ends a stream at the first error with its gRPC status; without it Triton sends the sentence
-# alone (server docs, "GRPC Status Codes", since release 24.08).
-STREAM_METADATA = (("triton_grpc_error", "true"),)
-
 # gRPC refuses messages above 4 MiB unless told otherwise; -1 lifts its limit, Triton's is 2 GiB.
 CHANNEL_OPTIONS = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
 

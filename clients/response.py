@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import InferResult, service_pb2
 
-from clients.errors import AnswerError, cut_short
+from clients.errors import AnswerError, cut_short, from_message
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def parse_chunk(response: service_pb2.ModelStreamInferResponse) -> Chunk | None:
             (docs/architecture.md) is missing.
     """
     if response.error_message:
-        raise AnswerError(response.error_message, "UNKNOWN")
+        raise from_message(response.error_message)
     if not response.infer_response.outputs:
         return None
     result = InferResult(response.infer_response)

@@ -6,8 +6,8 @@ from collections.abc import Generator
 import grpc
 from tritonclient.grpc import service_pb2_grpc
 
-from clients.errors import cut_short, from_grpc
-from clients.request import CHANNEL_OPTIONS, MODEL, STREAM_METADATA, Question, infer_request
+from clients.errors import AnswerError, cut_short, from_grpc
+from clients.request import CHANNEL_OPTIONS, MODEL, Question, infer_request
 from clients.response import Chunk, parse_chunk
 
 
@@ -37,11 +37,19 @@ def stream(
     stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
     # Our side of the stream ends after the one request, so Triton ends its side after the
     # response that it marks `triton_final_response`, with or without tensors.
-    call = stub.ModelStreamInfer(iter([request]), timeout=timeout, metadata=STREAM_METADATA)
+    call = stub.ModelStreamInfer(iter([request]), timeout=timeout)
     last: Chunk | None = None
+    failure: AnswerError | None = None
     try:
         for response in call:
-            chunk = parse_chunk(response)
+            # Behind an error the stream is read to its end, not cancelled, and errors come
+            # within the stream, not as its status ("triton_grpc_error"): Triton 24.10 crashes
+            # now and then when a stream is ended in another way (server issue 8034).
+            try:
+                chunk = parse_chunk(response)
+            except AnswerError as error:
+                failure = error
+                continue
             if chunk is not None:
                 last = chunk
                 yield chunk
@@ -51,5 +59,7 @@ def stream(
         call.cancel()
         if not sys.is_finalizing():  # by then the threads are gone that close() waits for
             channel.close()
+    if failure is not None:
+        raise failure
     if last is None or last.summary is None:
         raise cut_short()

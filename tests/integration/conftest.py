@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +64,45 @@ def write_model() -> WriteModel:
         return repository / name
 
     return write
+
+
+class Steps:
+    """A build's progress, not shown."""
+
+    def start(self, steps: int) -> None:
+        """Nothing to show."""
+
+    def step(self, text: str) -> None:
+        """Nothing to show."""
+
+
+@dataclass(frozen=True)
+class ArrCocServer:
+    """The shipped spec, built and served.
+
+    Attributes:
+        url: gRPC endpoint, HOST:PORT.
+        repository: The folder that is served.
+        spec_path: The spec it was built from.
+        server: The running server.
+    """
+
+    url: str
+    repository: Path
+    spec_path: Path
+    server: TritonServer
+
+
+@pytest.fixture(scope="session")
+def arr_coc_server(
+    serve_repository: Serve, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ArrCocServer]:
+    """The pipeline of specs/arr_coc.yaml on a real server."""
+    from builder.build import Build  # noqa: PLC0415 - brings torch, which most tests don't need
+    from builder.spec.load import load_spec  # noqa: PLC0415
+
+    spec_path = Path(__file__).parents[2] / "specs" / "arr_coc.yaml"
+    repository = tmp_path_factory.mktemp("arr_coc") / "model_repository"
+    Build(load_spec(spec_path), spec_path, repository, Steps()).run()
+    with serve_repository(repository) as server:
+        yield ArrCocServer(server.grpc_url, repository, spec_path, server)

@@ -35,7 +35,12 @@ from clients import (
     statistics,
     stream,
 )
-from clients.errors import DeadlineExceededError, ServerUnavailableError, from_triton
+from clients.errors import (
+    DeadlineExceededError,
+    ServerUnavailableError,
+    from_message,
+    from_triton,
+)
 from clients.request import infer_request
 from clients.response import Chunk, Summary, Usage, join, parse_chunk
 from clients.statistics import StageTimes
@@ -398,3 +403,24 @@ def test_an_option_that_cannot_work_is_refused_first(
 
 def test_control_characters_do_not_reach_a_terminal() -> None:
     assert _printable("a\x1b[2Jé\n\t\x00") == "a\ufffd[2Jé\n\t\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "message"),
+    [
+        (
+            "in ensemble 'arr_coc', INVALID_ARGUMENT: PROMPT is empty",
+            "INVALID_ARGUMENT",
+            "PROMPT is empty",
+        ),
+        ("UNAVAILABLE: the language stage is full", "UNAVAILABLE", "the language stage is full"),
+        ("in ensemble 'x', OOPS: not a status", "UNKNOWN", "in ensemble 'x', OOPS: not a status"),
+        ("unexpected shape for input 'IMAGE'", "UNKNOWN", "unexpected shape for input 'IMAGE'"),
+    ],
+)
+def test_an_error_within_a_stream_has_the_status_that_its_stage_named(
+    text: str, status: str, message: str
+) -> None:
+    error = from_message(text)
+    assert (error.status, error.message) == (status, message)
+    assert isinstance(error, ServerUnavailableError) == (status == "UNAVAILABLE")

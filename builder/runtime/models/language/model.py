@@ -76,16 +76,25 @@ class TritonSink:
 
     def fail(self, message: str) -> None:
         """End the stream with an error."""
-        refuse(self._sender, message, pb_utils.TritonError.INTERNAL)
+        refuse(self._sender, message, "INTERNAL")
 
     def is_cancelled(self) -> bool:
         """Whether the client has gone away."""
         return bool(self._sender.is_cancelled())
 
 
-def refuse(sender: Any, message: str, code: int) -> None:
-    """End a request with an error."""
-    response = pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
+def refuse(sender: Any, message: str, status: str) -> None:
+    """End a request with an error of a gRPC status.
+
+    On a stream Triton sends the sentence alone, so it begins with the status.
+    """
+    codes = {
+        "INVALID_ARGUMENT": pb_utils.TritonError.INVALID_ARG,
+        "UNAVAILABLE": pb_utils.TritonError.UNAVAILABLE,
+        "INTERNAL": pb_utils.TritonError.INTERNAL,
+    }
+    error = pb_utils.TritonError(f"{status}: {message}", codes[status])
+    response = pb_utils.InferenceResponse(error=error)
     sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
 
@@ -127,9 +136,9 @@ class TritonPythonModel:
             try:
                 self._engine.submit(self._generation(request, sender))
             except (OptionError, ValueError) as error:
-                refuse(sender, str(error), pb_utils.TritonError.INVALID_ARG)
+                refuse(sender, str(error), "INVALID_ARGUMENT")
             except BusyError as error:
-                refuse(sender, str(error), pb_utils.TritonError.UNAVAILABLE)
+                refuse(sender, str(error), "UNAVAILABLE")
 
     def finalize(self) -> None:
         """Let running answers end."""

@@ -36,7 +36,9 @@ class TritonPythonModel:
             try:
                 responses.append(self._preprocess(request))
             except (ImageError, PromptError) as error:
-                refusal = pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
+                # On a stream Triton sends the sentence alone: the status goes into it.
+                text = f"INVALID_ARGUMENT: {error}"
+                refusal = pb_utils.TritonError(text, pb_utils.TritonError.INVALID_ARG)
                 responses.append(pb_utils.InferenceResponse(error=refusal))
         return responses
 
