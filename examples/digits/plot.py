@@ -8,7 +8,7 @@ import matplotlib as mpl
 import typer
 
 mpl.use("agg")
-from matplotlib import pyplot as plt  # noqa: E402 - after the choice of backend
+from matplotlib import pyplot as plt
 
 # One colour and marker a selection, told apart in print too.
 _STYLES = {
