@@ -6,10 +6,6 @@ from typing import Annotated
 
 import typer
 
-from builder.validate import Target, load_models, validate_models
-from builder.validate.report import as_json, as_text, effective_report
-from builder.validate.target import DEFAULT_RELEASE, IMAGE_BACKENDS
-
 
 class Format(StrEnum):
     """How findings are printed."""
@@ -30,7 +26,7 @@ def validate(
     ] = False,
     release: Annotated[
         str, typer.Option(help="Triton release that serves the repository, YY.MM.")
-    ] = DEFAULT_RELEASE,
+    ] = "24.10",
     gpus: Annotated[
         int | None, typer.Option(min=0, help="GPUs of the server; not given: not known.")
     ] = None,
@@ -47,6 +43,10 @@ def validate(
     Exits with 0 if Triton would load every model (there may be advice), 1 if it would not, and 2
     if DIR is no model repository.
     """
+    from builder.validate import Target, load_models, validate_models
+    from builder.validate.report import as_json, as_text, effective_report
+    from builder.validate.target import IMAGE_BACKENDS
+
     target = Target(
         release=release,
         gpus=gpus,

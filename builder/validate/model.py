@@ -128,7 +128,8 @@ class Model:
     def onnx_path(self, version: int) -> Path:
         """The ONNX file of a version; a folder stands for the `model.onnx` inside."""
         path = self.artifact(version, "model.onnx")
-        return path / "model.onnx" if path.is_dir() else path
+        inner = path / "model.onnx"
+        return inner if self.repository.exists(inner) else path
 
     def _onnx_graph(self, version: int) -> GraphSignature | str:
         path = self.onnx_path(version)

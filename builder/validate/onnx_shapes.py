@@ -25,6 +25,8 @@ LEAN_LIMIT = 64 << 20
 _CONSTANT_LIMIT = 16 << 10
 """Bytes of the largest constant that is kept with its data."""
 _MODEL_GRAPH, _GRAPH_INITIALIZER = 7, 5
+_FAILURES = (ValueError, RuntimeError, TypeError, AttributeError)
+"""What shape inference raises besides, on a graph that makes no sense."""
 _TENSOR_HEAD = frozenset({1, 2, 8})
 """Fields of a tensor that tell its dims, type and name."""
 
@@ -35,7 +37,7 @@ def infer_outputs(data: mmap.mmap) -> dict[str, tuple[int, ...]]:
         lean = _without_weights(data)
         model = onnx.ModelProto.FromString(lean)
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except (WireError, DecodeError, ValueError, RuntimeError, TypeError, AttributeError):
+    except (WireError, DecodeError, onnx.shape_inference.InferenceError, *_FAILURES):
         return {}
     found = {}
     for output in inferred.graph.output:

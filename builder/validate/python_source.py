@@ -29,6 +29,8 @@ class PythonModel:
     imported: bool
     methods: frozenset[str]
     inherits: bool
+    returns_no_config: int = 0
+    """Line of an `auto_complete_config` that returns nothing, 0 where there is none."""
 
 
 def read_python(source: bytes) -> PythonModel:
@@ -71,7 +73,18 @@ def read_python(source: bytes) -> PythonModel:
         imported,
         frozenset(_bound(found.body)),
         bool(bases) or bool(found.decorator_list) or bool(found.keywords),
+        _returns_no_config(found),
     )
+
+
+def _returns_no_config(found: ast.ClassDef) -> int:
+    for statement in found.body:
+        if isinstance(statement, ast.FunctionDef) and statement.name == "auto_complete_config":
+            inner = list(ast.walk(statement))
+            returns = any(isinstance(n, ast.Return) and n.value is not None for n in inner)
+            if not returns and not any(isinstance(n, ast.Raise) for n in inner):
+                return statement.lineno
+    return 0
 
 
 def _statements(body: list[ast.stmt]) -> list[ast.stmt]:

@@ -16,7 +16,7 @@ def as_json(findings: Sequence[Finding], models: dict[str, Model] | None = None)
     content: dict[str, object] = {"findings": [finding.as_json() for finding in findings]}
     if models is not None:
         content["effective"] = {name: effective_text(model) for name, model in models.items()}
-    return json.dumps(content, indent=2, ensure_ascii=False)
+    return json.dumps(content, indent=2)
 
 
 def as_text(findings: Sequence[Finding], root: Path, model_count: int) -> str:

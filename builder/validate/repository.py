@@ -116,14 +116,17 @@ class Repository:
             raise UnreadableError("it is a link out of the repository")
         try:
             status = path.stat()
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise UnreadableError(_words(error)) from None
         if not stat.S_ISREG(status.st_mode):
             raise UnreadableError("it is no regular file")
 
     def exists(self, path: Path) -> bool:
         """Whether `path` is there, inside the repository."""
-        return self._inside(path) and path.exists()
+        try:
+            return self._inside(path) and path.exists()
+        except (OSError, ValueError):  # a name too long, or with a NUL
+            return False
 
     def _list(self, path: Path) -> Folder:
         folder = Folder(path)

@@ -8,6 +8,7 @@ wrong enum values and repetitions at once. It has no recursion: depth costs memo
 
 import difflib
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -89,7 +90,9 @@ def parse(data: bytes, target: Target) -> ParsedConfig:
     strict = [problem for problem in indexer.problems if problem.kind in _BEYOND_THE_LIBRARY]
     parsed = ParsedConfig(None, indexer.lines, strict, indexer.comments)
     try:
-        message = text_format.Parse(text, ModelConfig())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes, which `_Indexer` judges
+            message = text_format.Parse(text, ModelConfig())
     except text_format.ParseError as error:
         parsed.problems = indexer.problems or [_syntax(error)]
         return parsed
@@ -246,7 +249,7 @@ class _Indexer:
             alias = f'{frame.map_field}["{self._keys.pop(frame.path, "")}"]'
             for path in self._paths[frame.start :]:
                 inner = path[len(frame.path) :].removeprefix(".value")
-                self.lines[alias + inner] = self.lines[path]
+                self.lines.setdefault(alias + inner, self.lines[path])
 
     def _mark(self, path: str, line: int) -> None:
         if path not in self.lines:

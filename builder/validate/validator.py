@@ -60,6 +60,9 @@ def validate_models(models: dict[str, Model]) -> list[Finding]:
 def _load_model(repository: Repository, name: str, target: Target) -> Model:
     path = repository.root / name
     model = Model(name, path, repository, target, ParsedConfig(None))
+    if not name.isprintable() and any(0xDC80 <= ord(c) <= 0xDCFF for c in name):
+        model.config_read_error = "the folder's name is no UTF-8"
+        return model
     try:
         data = _read_config(model)
     except UnreadableError as error:

@@ -68,6 +68,25 @@ def execute_is_defined(model: Model) -> Iterator[Problem]:
 
 
 @rule(
+    "python.auto-complete",
+    section=_SECTION,
+    reason="the stub takes the config that auto_complete_config returns",
+    source="python_stub",
+)
+def auto_complete_returns_the_config(model: Model) -> Iterator[Problem]:
+    """`auto_complete_config` returns something."""
+    for version, source in model.python_models.items():
+        if source.returns_no_config:
+            yield Problem(
+                "",
+                "auto_complete_config returns nothing",
+                "return the config that it was given",
+                file=model.file(model.artifact(version, "model.py")),
+                line=source.returns_no_config,
+            )
+
+
+@rule(
     "python.environment",
     section=_SECTION,
     reason="the environment is unpacked before the model is started",

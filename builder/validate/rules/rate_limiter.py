@@ -35,14 +35,17 @@ def resources_would_be_of_one_kind(model: Model) -> Iterator[Problem]:
 
 
 def _conflicts(model: Model) -> Iterator[Problem]:
+    ours = list(_resources(model))
+    if not ours:
+        return
     owners: dict[tuple[str, bool], str] = {}
     for sibling in model.siblings.values():
         if sibling.name < model.name and not sibling.failed:
             for _, name, is_global in _resources(sibling):
                 owners.setdefault((name, is_global), f"model {sibling.name!r}")
-    for path, name, is_global in _resources(model):
+    for path, name, is_global in ours:
         owners.setdefault((name, is_global), path)
-    for path, name, is_global in _resources(model):
+    for path, name, is_global in ours:
         other = owners.get((name, not is_global))
         if other is not None:
             here, there = ("global", "not global") if is_global else ("not global", "global")

@@ -30,7 +30,8 @@ _SOURCES = [
     b"from helper import *\n",
     b"from helper import Other as TritonPythonModel\n",
     b"import helper as TritonPythonModel\n",
-    b"if True:\n    class TritonPythonModel:\n        def execute(self, r):\n            return []\n",
+    b"if True:\n    class TritonPythonModel:\n        def execute(self, r):\n"
+    b"            return []\n",
     b"try:\n    from helper import TritonPythonModel\nexcept ImportError:\n    raise\n",
     b"\xef\xbb\xbfclass TritonPythonModel:\n" + _EXECUTE,
     b"# -*- coding: latin-1 -*-\n# \xfc\nclass TritonPythonModel:\n" + _EXECUTE,

@@ -15,7 +15,16 @@ def _max_batch_size(rng: Random, config: pb.ModelConfig) -> None:
 
 
 def _preferred(rng: Random, config: pb.ModelConfig) -> None:
-    pool = [1, 1, 2, 4, config.max_batch_size or 1, config.max_batch_size + 1, 0, -1]
+    pool = [
+        1,
+        1,
+        2,
+        4,
+        config.max_batch_size or 1,
+        min(config.max_batch_size, 2**31 - 2) + 1,
+        0,
+        -1,
+    ]
     config.dynamic_batching.preferred_batch_size.extend(
         rng.choice(pool) for _ in range(rng.randint(0, 2))
     )

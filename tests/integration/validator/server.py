@@ -12,7 +12,6 @@ from builder.serve.server import TritonServer
 
 from . import null_backend
 
-
 DIED = "the server died"
 
 
