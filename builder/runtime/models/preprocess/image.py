@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 """Formats that are decoded; Pillow knows more, but rarer decoders are a larger attack surface."""
 
-# `decode` has a limit of its own, checked before any pixel is decoded; Pillow's would hide the size.
+# `decode` has its own limit, checked before any pixel is decoded; Pillow's would hide the size.
 Image.MAX_IMAGE_PIXELS = None
 
 
