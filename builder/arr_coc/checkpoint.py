@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Qwen2VLForConditionalGeneration
+from transformers import Qwen2VLForConditionalGeneration, Qwen3VLForConditionalGeneration
 from transformers.utils.hub import cached_file
 
 from builder.arr_coc.facts import (
@@ -19,6 +19,10 @@ from builder.arr_coc.relevance import CONFIG_NAME, WEIGHTS_NAME, Relevance, Rele
 from builder.errors import CheckpointError
 from builder.spec.models import Checkpoint
 
+_MODELS = {
+    "qwen2_vl": Qwen2VLForConditionalGeneration,
+    "qwen3_vl": Qwen3VLForConditionalGeneration,
+}
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -28,7 +32,7 @@ class ArrCoc:
 
     Attributes:
         facts: What is known without the weights.
-        model: `Qwen2VLForConditionalGeneration`, fp32, eval.
+        model: `Qwen2VLForConditionalGeneration` or its Qwen3-VL sibling, fp32, eval.
         relevance: The relevance modules in fp64, eval.
     """
 
@@ -99,13 +103,17 @@ def load_checkpoint(checkpoint: Checkpoint, base: Path, seed: int = 0) -> ArrCoc
     facts = load_facts(checkpoint, base)
     _refuse_pickles(source)
     with checkpoint_errors(source):
-        model = Qwen2VLForConditionalGeneration.from_pretrained(
-            source,
-            dtype=torch.float32,
-            use_safetensors=True,
-            attn_implementation="sdpa",
-            **hub_options(checkpoint),
-        ).eval()
+        model = (
+            _MODELS[facts.model_type]
+            .from_pretrained(
+                source,
+                dtype=torch.float32,
+                use_safetensors=True,
+                attn_implementation="sdpa",
+                **hub_options(checkpoint),
+            )
+            .eval()
+        )
         relevance = _relevance(source, checkpoint, facts.hidden_size, seed)
     return ArrCoc(facts, model, relevance.double())
 

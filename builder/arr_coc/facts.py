@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
-from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+from transformers.utils.constants import (
+    IMAGENET_STANDARD_MEAN,
+    IMAGENET_STANDARD_STD,
+    OPENAI_CLIP_MEAN,
+    OPENAI_CLIP_STD,
+)
 from transformers.utils.hub import cached_file
 
 from builder.arr_coc.prompt import PromptFormat
 from builder.errors import CheckpointError
 from builder.spec.models import Checkpoint
 
-SUPPORTED = ("qwen2_vl",)
+SUPPORTED = ("qwen2_vl", "qwen3_vl")
 """Base model types that can be built."""
 
 
@@ -24,8 +29,11 @@ class SourceFacts:
     """Facts of a checkpoint.
 
     Attributes:
+        model_type: One of `SUPPORTED`.
         cell_size: Pixels on a side of a token cell.
         hidden_size: Width of the language model and of the visual embeddings.
+        deepstack_layers: DeepStack features of a visual token, each added behind one of the first
+            decoder layers; 0 where the family has none.
         prompt: The chat format around a question.
         image_mean: Mean of each colour, 0 to 1.
         image_std: Standard deviation of each colour.
@@ -34,8 +42,10 @@ class SourceFacts:
         tokenizer: The checkpoint's fast tokenizer.
     """
 
+    model_type: str
     cell_size: int
     hidden_size: int
+    deepstack_layers: int
     prompt: PromptFormat
     image_mean: tuple[float, ...]
     image_std: tuple[float, ...]
@@ -80,8 +90,15 @@ def hub_options(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
+# What each family's image processor normalizes with where its config does not say.
+_COLOURS = {
+    "qwen2_vl": (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD),
+    "qwen3_vl": (IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD),
+}
+
+
 def _normalization(
-    source: str, revision: str | None
+    source: str, revision: str | None, model_type: str
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Colour mean and deviation, read as JSON: the processor class would need torchvision."""
     path = cached_file(
@@ -91,8 +108,8 @@ def _normalization(
         _raise_exceptions_for_missing_entries=False,
     )
     config = json.loads(Path(path).read_text()) if path else {}
-    mean = config.get("image_mean", OPENAI_CLIP_MEAN)
-    std = config.get("image_std", OPENAI_CLIP_STD)
+    mean = config.get("image_mean", _COLOURS[model_type][0])
+    std = config.get("image_std", _COLOURS[model_type][1])
     return tuple(float(v) for v in mean), tuple(float(v) for v in std)
 
 
@@ -129,11 +146,13 @@ def load_facts(checkpoint: Checkpoint, base: Path) -> SourceFacts:
                 f"{' or '.join(SUPPORTED)}"
             )
         tokenizer = AutoTokenizer.from_pretrained(source, **hub_options(checkpoint))
-        mean, std = _normalization(source, checkpoint.revision)
+        mean, std = _normalization(source, checkpoint.revision, config.model_type)
         vision = config.vision_config
         return SourceFacts(
+            model_type=config.model_type,
             cell_size=int(vision.patch_size) * int(vision.spatial_merge_size),
             hidden_size=int(config.text_config.hidden_size),
+            deepstack_layers=len(getattr(vision, "deepstack_visual_indexes", ())),
             prompt=PromptFormat.from_tokenizer(tokenizer),
             image_mean=mean,
             image_std=std,

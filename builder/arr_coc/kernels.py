@@ -1,8 +1,8 @@
 """Operators of ONNX Runtime that torch does not know: eager for torch, one node once exported.
 
 Semantics: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
-(MultiHeadAttention) and https://onnx.ai/onnx/operators/onnx__MatMulInteger.html.
-MultiHeadAttention is the same in ONNX Runtime 1.19 and later.
+(MultiHeadAttention, RotaryEmbedding, FastGelu) and https://onnx.ai/onnx/operators/onnx__MatMulInteger.html.
+They are the same in ONNX Runtime 1.19 and later.
 """
 
 from collections.abc import Callable
@@ -68,6 +68,43 @@ def _(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, num_heads: in
     return torch.empty_like(query)
 
 
+@torch.library.custom_op("arr_coc::rotate_heads", mutates_args=())
+def rotate_heads(
+    x: torch.Tensor, places: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+) -> torch.Tensor:
+    """Rotary embedding that turns the halves of each head against each other.
+
+    Args:
+        x: [B, S, heads * d].
+        places: int64 [B, S], rows of the tables.
+        cos: [M, d / 2].
+        sin: [M, d / 2].
+
+    Returns:
+        [B, S, heads * d].
+    """
+    cosine, sine = (table[places].unsqueeze(-2) for table in (cos, sin))
+    first, second = x.reshape(*x.shape[:2], -1, 2 * cos.shape[-1]).chunk(2, dim=-1)
+    turned = (first * cosine - second * sine, second * cosine + first * sine)
+    return torch.cat(turned, dim=-1).reshape(x.shape)
+
+
+@rotate_heads.register_fake
+def _(x: torch.Tensor, places: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(x)
+
+
+@torch.library.custom_op("arr_coc::fast_gelu", mutates_args=())
+def fast_gelu(x: torch.Tensor) -> torch.Tensor:
+    """GELU by its tanh approximation, elementwise."""
+    return F.gelu(x, approximate="tanh")
+
+
+@fast_gelu.register_fake
+def _(x: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(x)
+
+
 def _register_schema(
     name: str, inputs: dict[str, str], types: dict[str, list[str]], ints: tuple[str, ...]
 ) -> None:
@@ -98,6 +135,13 @@ def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
         {"T": floats},
         ("num_heads",),
     )
+    _register_schema(
+        "RotaryEmbedding",
+        {"input": "T", "position_ids": "M", "cos_cache": "T", "sin_cache": "T"},
+        {"T": floats, "M": ["tensor(int64)"]},
+        ("interleaved",),
+    )
+    _register_schema("FastGelu", {"X": "T"}, {"T": floats}, ())
     contrib = onnxscript.values.Opset(_DOMAIN, 1)
 
     def bytes_sum(ones: Any, x: Any) -> Any:
@@ -106,8 +150,16 @@ def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
     def attention(query: Any, key: Any, value: Any, num_heads: int) -> Any:
         return contrib.MultiHeadAttention(query, key, value, num_heads=num_heads)
 
+    def rotary(x: Any, places: Any, cos: Any, sin: Any) -> Any:
+        return contrib.RotaryEmbedding(x, places, cos, sin, interleaved=0)
+
+    def gelu(x: Any) -> Any:
+        return contrib.FastGelu(x)
+
     operators = torch.ops.arr_coc
     return {
         operators.sum_bytes.default: bytes_sum,
         operators.multi_head_attention.default: attention,
+        operators.rotate_heads.default: rotary,
+        operators.fast_gelu.default: gelu,
     }

@@ -10,10 +10,15 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers.vision_utils import (
+    get_vision_interpolation_indices_and_weights,
+    get_vision_position_ids,
+)
 
 from builder.arr_coc.checkpoint import ArrCoc
 from builder.runtime.models.preprocess.image import decode, to_pixels
@@ -38,6 +43,23 @@ class ReferenceAnswer:
     kept_indices: NDArray[np.int32]
     relevance: NDArray[np.float64]
     prompt_tokens: int
+
+
+@dataclass(frozen=True)
+class _Sequence:
+    """A pruned prompt, for transformers' text model.
+
+    Attributes:
+        vectors: Embeddings [1, S, D].
+        positions: M-RoPE positions [3, 1, S].
+        next_position: Of the first generated token.
+        deepstack: `visual_pos_masks` and `deepstack_visual_embeds`; empty for Qwen2-VL.
+    """
+
+    vectors: torch.Tensor
+    positions: torch.Tensor
+    next_position: int
+    deepstack: dict[str, Any]
 
 
 class Reference:
@@ -83,11 +105,67 @@ class Reference:
         return patches, torch.tensor([[1, rows * m, cols * m]])
 
     @torch.no_grad()
+    def see(
+        self, pixels: torch.Tensor, kept: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What the stock tower makes of uint8 [H, W, 3] pixels.
+
+        Args:
+            pixels: The picture.
+            kept: Cells that the tower sees, int [K] in any order; None for the whole picture.
+
+        Returns:
+            Visual embeddings [N or K, D] in raster order of the cells, and DeepStack features
+            [L, N or K, D] (None where the tower has none).
+        """
+        patches, grid = self.patch_values(pixels)
+        merge = self.source.visual.config.spatial_merge_size
+        positions: dict[str, torch.Tensor] = {}
+        if kept is not None:
+            cells = kept.long().sort().values
+            chosen = (cells[:, None] * merge**2 + torch.arange(merge**2)).flatten()
+            patches = patches[chosen]
+            positions = {name: value[chosen] for name, value in self._patch_positions(grid).items()}
+            positions["cu_seqlens"] = torch.tensor([0, len(chosen)], dtype=torch.int32)
+        output = self.source.visual(patches, grid_thw=grid, **positions)
+        features = getattr(output, "deepstack_features", None)
+        return output.pooler_output, torch.stack(list(features)) if features else None
+
+    def _patch_positions(self, grid: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What transformers' towers derive from `grid_thw` for each patch, by keyword."""
+        visual = self.source.visual
+        merge = visual.config.spatial_merge_size
+        positions = {"position_ids": get_vision_position_ids(grid, merge)}
+        if hasattr(visual, "pos_embed"):
+            indices, weights = get_vision_interpolation_indices_and_weights(
+                grid,
+                num_grid_per_side=visual.num_grid_per_side,
+                mode=visual.interpolation_mode,
+                align_corners=visual.interpolation_align_corners,
+                spatial_merge_size=merge,
+            )
+            positions |= {"interp_indices": indices, "interp_weights": weights}
+        return positions
+
     def embed_image(self, pixels: torch.Tensor) -> torch.Tensor:
         """Visual embeddings of uint8 [H, W, 3] pixels by the stock tower: [N, D]."""
-        patches, grid = self.patch_values(pixels)
-        output: torch.Tensor = self.source.visual(patches, grid_thw=grid).pooler_output
-        return output
+        return self.see(pixels)[0]
+
+    def visual_tokens(
+        self, pixels: torch.Tensor, kept: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """`see` as the spec's `prune` says, spread over all N cells (zeros where not seen)."""
+        if self.spec.prune == "after_vision":
+            return self.see(pixels)
+        cells = kept.long().sort().values
+
+        def spread(x: torch.Tensor) -> torch.Tensor:
+            whole = x.new_zeros((*x.shape[:-2], self.spec.grid.cells, x.shape[-1]))
+            whole[..., cells, :] = x
+            return whole
+
+        embeds, features = self.see(pixels, kept)
+        return spread(embeds), None if features is None else spread(features)
 
     @torch.no_grad()
     def select(self, pixels: torch.Tensor, prompt: Prompt) -> tuple[torch.Tensor, torch.Tensor]:
@@ -100,9 +178,13 @@ class Reference:
         return kept[0], relevance[0]
 
     def _sequence(
-        self, prompt: Prompt, kept: torch.Tensor, embeds: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, int]:
-        """Embeddings [1, S, D] and M-RoPE positions [3, 1, S] of the pruned prompt.
+        self,
+        prompt: Prompt,
+        kept: torch.Tensor,
+        embeds: torch.Tensor,
+        features: torch.Tensor | None = None,
+    ) -> _Sequence:
+        """The pruned prompt, of visual embeddings [N, D] and DeepStack features [L, N, D].
 
         The positions are the base model's own for the whole picture; then the cells that are
         not kept are dropped.
@@ -123,7 +205,17 @@ class Reference:
         keep = torch.ones(ids.shape[1], dtype=torch.bool)
         keep[at : at + cells] = False
         keep[at + kept.long()] = True
-        return vectors[keep][None], positions[:, :, keep], int(positions.max()) + 1
+        deepstack = {}
+        if features is not None:
+            visual = torch.zeros_like(keep)
+            visual[at : at + cells] = True
+            deepstack = {
+                "visual_pos_masks": visual[keep][None],
+                "deepstack_visual_embeds": list(features[:, keep[at : at + cells]]),
+            }
+        return _Sequence(
+            vectors[keep][None], positions[:, :, keep], int(positions.max()) + 1, deepstack
+        )
 
     @torch.no_grad()
     def answer(
@@ -144,11 +236,13 @@ class Reference:
         pixels = torch.from_numpy(self.pixels(image).copy())
         prompt = self.prompts.encode(question.encode())
         kept, relevance = self.select(pixels, prompt)
+        # The tower sees the built K, however many of them the request asks for.
+        embeds, features = self.visual_tokens(pixels, kept)
         kept = kept[: visual_tokens or self.spec.kept_tokens]
-        sequence = self._sequence(prompt, kept, self.embed_image(pixels))
+        sequence = self._sequence(prompt, kept, embeds, features)
         generated: list[int] = []
         for _, token in islice(
-            self._steps(*sequence), max_tokens or self.spec.limits.default_max_tokens
+            self._steps(sequence), max_tokens or self.spec.limits.default_max_tokens
         ):
             generated.append(token)
             if token in self.source.facts.end_token_ids:
@@ -158,22 +252,31 @@ class Reference:
             token_ids=generated,
             kept_indices=kept.numpy(),
             relevance=relevance.numpy(),
-            prompt_tokens=sequence[0].shape[1],
+            prompt_tokens=sequence.vectors.shape[1],
         )
 
     @torch.no_grad()
     def logits(
-        self, prompt: Prompt, kept: torch.Tensor, embeds: torch.Tensor, steps: int
+        self,
+        prompt: Prompt,
+        kept: torch.Tensor,
+        embeds: torch.Tensor,
+        steps: int,
+        features: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, list[int]]:
         """Logits [steps, V] and the greedy token of each; goes on behind an end token."""
-        sequence = self._sequence(prompt, kept, embeds)
-        rows, tokens = zip(*islice(self._steps(*sequence), steps), strict=True)
+        sequence = self._sequence(prompt, kept, embeds, features)
+        rows, tokens = zip(*islice(self._steps(sequence), steps), strict=True)
         return torch.stack(rows), list(tokens)
 
-    def _steps(
-        self, vectors: torch.Tensor, positions: torch.Tensor, next_position: int
-    ) -> Iterator[tuple[torch.Tensor, int]]:
+    def _steps(self, sequence: _Sequence) -> Iterator[tuple[torch.Tensor, int]]:
         """Logits [V] and greedy token, one after another, through transformers' own forward."""
+        vectors, positions, next_position = (
+            sequence.vectors,
+            sequence.positions,
+            sequence.next_position,
+        )
+        deepstack = sequence.deepstack
         cache = None
         while True:
             output = self.source.text_model(
@@ -181,6 +284,7 @@ class Reference:
                 position_ids=positions,
                 past_key_values=cache,
                 use_cache=True,
+                **deepstack,
             )
             cache = output.past_key_values
             logits = self.source.model.lm_head(output.last_hidden_state[0, -1])
@@ -189,6 +293,7 @@ class Reference:
             vectors = self.source.embeddings[token].reshape(1, 1, -1)
             positions = torch.full((3, 1, 1), next_position)
             next_position += 1
+            deepstack = {}
 
 
 @contextmanager

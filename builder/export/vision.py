@@ -9,38 +9,50 @@ from torch.export import Dim
 
 from builder.arr_coc.checkpoint import ArrCoc
 from builder.arr_coc.vision import VisionTower
-from builder.export.examples import DTYPES, example_pixels
+from builder.export.examples import BATCH, DTYPES, example_pixels
 from builder.export.onnx_file import export_module
 from builder.spec.models import Spec
 from builder.spec.releases import onnx_limits
 
 
-class _Fp32Output(nn.Module):
+class _Fp32Outputs(nn.Module):
     """Clients and the next stage see fp32 whatever the precision: a target never changes dtypes."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, tower: VisionTower) -> None:
         super().__init__()
-        self.module = module
+        self.tower = tower
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        output: torch.Tensor = self.module(pixels)
-        return output.float()
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(output.float() for output in self.tower(*inputs) if output is not None)
 
 
 def export_vision(source: ArrCoc, spec: Spec, path: Path) -> None:
-    """`pixels` uint8 [B, H, W, 3] -> `image_embeds` [B, N, D]."""
+    """`pixels` uint8 [B, H, W, 3] -> `image_embeds` [B, N, D], `deepstack` [B, L, N, D].
+
+    `deepstack` is there for Qwen3-VL. With `prune: before_vision` there is a second input,
+    `kept_indices` int32 [B, K], and K in the place of N.
+    """
     dtype = DTYPES[spec.precision_of(spec.stages.vision)]
     # A copy: casting in place would change the reference.
     visual = copy.deepcopy(source.visual).to(dtype)
     tower = VisionTower(
-        visual, (spec.grid.rows, spec.grid.cols), source.facts.image_mean, source.facts.image_std
+        visual,
+        (spec.grid.rows, spec.grid.cols),
+        source.facts.image_mean,
+        source.facts.image_std,
+        fused=spec.target != "tensorrt",
     )
+    inputs = {"pixels": example_pixels(source, spec)}
+    if spec.prune == "before_vision":
+        kept = torch.arange(spec.kept_tokens, dtype=torch.int32)
+        inputs["kept_indices"] = kept.repeat(BATCH, 1)
+    batch = Dim("batch", min=1, max=1024)
     export_module(
-        _Fp32Output(tower).eval(),
-        (example_pixels(source, spec),),
+        _Fp32Outputs(tower).eval(),
+        tuple(inputs.values()),
         path,
-        input_names=["pixels"],
-        output_names=["image_embeds"],
-        dynamic_shapes=({0: Dim("batch", min=1, max=1024)},),
+        input_names=list(inputs),
+        output_names=["image_embeds", "deepstack"][: 2 if tower.deepstack_size else 1],
+        dynamic_shapes=(tuple({0: batch} for _ in inputs),),
         limits=onnx_limits(spec.triton_release),
     )

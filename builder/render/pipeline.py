@@ -48,9 +48,17 @@ class _Pipeline:
             Tensor("query_length", "INT32", (1,)),
         )
         self.prompt = Tensor("prompt_ids", "INT32", (-1,))
-        self.embeds = Tensor("image_embeds", "FP32", (grid.cells, facts.hidden_size))
+        pruned = spec.prune == "before_vision"
+        seen = spec.kept_tokens if pruned else grid.cells
+        self.visual: tuple[Tensor, ...] = (
+            Tensor("image_embeds", "FP32", (seen, facts.hidden_size)),
+        )
+        if facts.deepstack_layers:
+            dims = (facts.deepstack_layers, seen, facts.hidden_size)
+            self.visual += (Tensor("deepstack", "FP32", dims),)
         self.kept = Tensor("kept_indices", "INT32", (spec.kept_tokens,))
         self.relevance_map = Tensor("relevance_map", "FP32", (grid.rows, grid.cols))
+        self.seen = (self.pixels, self.kept) if pruned else (self.pixels,)
 
     def _kind(self, wanted: str) -> str:
         if wanted != "auto":
@@ -116,15 +124,18 @@ class _Pipeline:
         )
 
     def vision(self) -> ModelConfig:
-        """Pixels to visual embeddings."""
+        """Pixels to visual embeddings, of the kept cells alone with `prune: before_vision`."""
         kind = "tensorrt" if self.spec.target == "tensorrt" else "onnxruntime"
-        return self._graph(self.spec.stages.vision, (self.pixels,), (self.embeds,), kind)
+        return self._graph(self.spec.stages.vision, self.seen, self.visual, kind)
 
     def relevance(self) -> ModelConfig:
         """Pixels and question to kept cells. ONNX Runtime everywhere: TensorRT has no fp64."""
         inputs = (self.pixels, *self.query)
         outputs = (self.kept, self.relevance_map)
         return self._graph(self.spec.stages.relevance, inputs, outputs, "onnxruntime")
+
+    def _for_language(self) -> tuple[Tensor, ...]:
+        return (self.prompt, *self.visual, self.kept, self.relevance_map)
 
     def language(self) -> ModelConfig:
         """Kept tokens and prompt to a stream of text."""
@@ -133,7 +144,7 @@ class _Pipeline:
             kind="python",
             name=stage.name,
             max_batch_size=1,
-            inputs=(self.prompt, self.embeds, self.kept, self.relevance_map, *REQUEST_OPTIONS),
+            inputs=(*self._for_language(), *REQUEST_OPTIONS),
             outputs=ANSWER,
             instances=InstanceGroup(1, self._kind(stage.kind)),
             decoupled=True,
@@ -153,7 +164,7 @@ class _Pipeline:
         )
 
     def ensemble(self) -> ModelConfig:
-        """The pipeline: vision and relevance run side by side."""
+        """The pipeline: vision and relevance run side by side, or vision after relevance."""
         stages = self.spec.stages
 
         def step(
@@ -170,7 +181,7 @@ class _Pipeline:
             outputs=ANSWER,
             steps=(
                 step(stages.preprocess.name, QUESTION, (self.pixels, *self.query, self.prompt)),
-                step(stages.vision.name, (self.pixels,), (self.embeds,)),
+                step(stages.vision.name, self.seen, self.visual),
                 step(
                     stages.relevance.name,
                     (self.pixels, *self.query),
@@ -178,7 +189,7 @@ class _Pipeline:
                 ),
                 step(
                     stages.language.name,
-                    (self.prompt, self.embeds, self.kept, self.relevance_map, *REQUEST_OPTIONS),
+                    (*self._for_language(), *REQUEST_OPTIONS),
                     ANSWER,
                 ),
             ),

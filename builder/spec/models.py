@@ -8,6 +8,7 @@ from builder.spec.batching import Batched, DynamicBatching, OnnxRuntime, Positiv
 from builder.spec.language import MODEL_NAME, LanguageStage, Precision
 
 Target = Literal["cpu", "gpu", "tensorrt"]
+Prune = Literal["after_vision", "before_vision"]
 
 
 class Checkpoint(Strict):
@@ -137,6 +138,12 @@ class Spec(Strict):
     kept_tokens: PositiveInt = Field(
         default=200, description="K: visual tokens that reach the language model at most."
     )
+    prune: Prune = Field(
+        default="after_vision",
+        description="after_vision: the vision tower sees the whole picture, beside relevance; "
+        "before_vision: it sees only the kept cells, after relevance, at a cost that falls with K "
+        "(an approximation: kept cells no longer see the others).",
+    )
     limits: Limits = Field(default_factory=Limits)
     stages: Stages = Field(default_factory=Stages)
     verify: Verify = Field(default_factory=Verify)
@@ -175,6 +182,7 @@ __all__ = [
     "OnnxStage",
     "Precision",
     "PreprocessStage",
+    "Prune",
     "RelevanceStage",
     "Spec",
     "Stages",

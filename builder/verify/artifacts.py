@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -55,19 +56,38 @@ class Verifier:
         return list(islice(zip(cycle(self._pixels), cycle(self._prompts), strict=False), batch))
 
     def vision(self, path: Path) -> list[ParityRow]:
-        """Visual embeddings against the stock tower."""
+        """Visual embeddings (and DeepStack features) against the stock tower."""
         session = self._session(path)
         stage = self._spec.stages.vision
         tolerance = self._tolerance(self._spec.precision_of(stage))
         rows = []
         for batch in self._spec.verify.batch_sizes:
-            pixels = np.stack([case[0] for case in self._cases(batch)])
-            got = session.run(["image_embeds"], {"pixels": pixels})[0]
-            wanted = [self._reference.embed_image(torch.from_numpy(p.copy())) for p in pixels]
-            rows.append(
-                compare(stage.name, "image_embeds", got, torch.stack(wanted).numpy(), tolerance)
-            )
+            feeds, wanted = self._vision_case(batch)
+            got = session.run(list(wanted), feeds)
+            for (tensor, value), array in zip(wanted.items(), got, strict=True):
+                rows.append(compare(stage.name, tensor, array, value, tolerance))
         return rows
+
+    def _vision_case(
+        self, batch: int
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.float32]]]:
+        """Inputs of the vision graph, and the outputs that the stock tower gives."""
+        pruned = self._spec.prune == "before_vision"
+        pixels, indices, seen = [], [], []
+        for array, prompt in self._cases(batch):
+            picture = torch.from_numpy(array.copy())
+            kept = self._reference.select(picture, prompt)[0] if pruned else None
+            seen.append(self._reference.see(picture, kept))
+            pixels.append(array)
+            indices.append(kept)
+        feeds: dict[str, NDArray[Any]] = {"pixels": np.stack(pixels)}
+        if pruned:
+            feeds["kept_indices"] = np.stack([kept.numpy() for kept in indices if kept is not None])
+        wanted = {"image_embeds": np.stack([embeds.numpy() for embeds, _ in seen])}
+        features = [layers.numpy() for _, layers in seen if layers is not None]
+        if features:
+            wanted["deepstack"] = np.stack(features)
+        return feeds, wanted
 
     def relevance(self, path: Path) -> list[ParityRow]:
         """Kept indices and relevance map against the torch modules."""

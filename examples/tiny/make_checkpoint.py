@@ -2,12 +2,13 @@
 
 It answers nonsense, fast: for tests and for trying the tools. Usage:
 
-    python examples/tiny/make_checkpoint.py [FOLDER]
+    python examples/tiny/make_checkpoint.py [FOLDER] [qwen2_vl | qwen3_vl]
 """
 
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -16,6 +17,8 @@ from transformers import (
     Qwen2TokenizerFast,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
 )
 
 from builder.arr_coc.relevance import Relevance, RelevanceConfig
@@ -72,49 +75,105 @@ def make_tokenizer(vocabulary: int) -> Qwen2TokenizerFast:
     )
 
 
-def make_checkpoint(folder: Path, seed: int = 0) -> None:
-    """Write the checkpoint to `folder`; the same seed makes the same weights."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = make_tokenizer(512)
-    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
-    hidden = 64
+Sizes = tuple[dict[str, Any], dict[str, Any]]
+"""Settings of the language model's and of the vision tower's config."""
+
+
+def _qwen2_vl(sizes: Sizes, tokens: dict[str, int]) -> Qwen2VLForConditionalGeneration:
+    text, vision = sizes
+    rope = {"rope_type": "default", "rope_theta": 1_000_000.0, "mrope_section": [2, 3, 3]}
     config = Qwen2VLConfig(
-        text_config={
-            "vocab_size": len(tokenizer),
-            "hidden_size": hidden,
-            "intermediate_size": 160,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "max_position_embeddings": 4096,
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 1_000_000.0,
-                "mrope_section": [2, 3, 3],
-            },
-            "initializer_range": 0.2,
-            "bos_token_id": None,
-            "eos_token_id": ids["<|im_end|>"],
-            "pad_token_id": ids["<|endoftext|>"],
-        },
+        text_config={"rope_parameters": rope, **text},
         vision_config={
             "depth": 2,
             "embed_dim": 64,
             "num_heads": 4,
-            "hidden_size": hidden,
+            "hidden_size": text["hidden_size"],
             "mlp_ratio": 2,
             "patch_size": 14,
             "spatial_merge_size": 2,
             "temporal_patch_size": 2,
+            **vision,
         },
-        image_token_id=ids["<|image_pad|>"],
-        video_token_id=ids["<|video_pad|>"],
-        vision_start_token_id=ids["<|vision_start|>"],
-        vision_end_token_id=ids["<|vision_end|>"],
         tie_word_embeddings=True,
+        **tokens,
     )
+    return Qwen2VLForConditionalGeneration(config)
+
+
+def _qwen3_vl(sizes: Sizes, tokens: dict[str, int]) -> Qwen3VLForConditionalGeneration:
+    text, vision = sizes
+    rope = {"rope_type": "default", "rope_theta": 5_000_000.0, "mrope_section": [4, 2, 2]}
+    config = Qwen3VLConfig(
+        text_config={
+            "head_dim": 16,
+            "rope_parameters": {**rope, "mrope_interleaved": True},
+            **text,
+        },
+        vision_config={
+            "depth": 3,
+            "hidden_size": 64,
+            "num_heads": 4,
+            "intermediate_size": 128,
+            "out_hidden_size": text["hidden_size"],
+            "patch_size": 16,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "num_position_embeddings": 36,
+            "deepstack_visual_indexes": [0, 1],
+            **vision,
+        },
+        tie_word_embeddings=True,
+        **tokens,
+    )
+    return Qwen3VLForConditionalGeneration(config)
+
+
+_FAMILIES = {"qwen2_vl": _qwen2_vl, "qwen3_vl": _qwen3_vl}
+
+
+def make_checkpoint(
+    folder: Path,
+    seed: int = 0,
+    family: str = "qwen2_vl",
+    text_sizes: dict[str, Any] | None = None,
+    vision_sizes: dict[str, Any] | None = None,
+) -> None:
+    """Write the checkpoint to `folder`; the same seed makes the same weights.
+
+    Args:
+        folder: Where to.
+        seed: Of the weights.
+        family: `qwen2_vl` or `qwen3_vl`.
+        text_sizes: Settings of the language model's config to change.
+        vision_sizes: Settings of the vision tower's config to change.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = make_tokenizer(512)
+    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
+    hidden = (text_sizes or {}).get("hidden_size", 64)
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": hidden,
+        "intermediate_size": 160,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 4096,
+        "initializer_range": 0.2,
+        "bos_token_id": None,
+        "eos_token_id": ids["<|im_end|>"],
+        "pad_token_id": ids["<|endoftext|>"],
+        **(text_sizes or {}),
+    }
+    tokens = {
+        "image_token_id": ids["<|image_pad|>"],
+        "video_token_id": ids["<|video_pad|>"],
+        "vision_start_token_id": ids["<|vision_start|>"],
+        "vision_end_token_id": ids["<|vision_end|>"],
+    }
     torch.manual_seed(seed)
-    model = Qwen2VLForConditionalGeneration(config).eval()
+    model = _FAMILIES[family]((text, vision_sizes or {}), tokens).eval()
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.ndim > 1:
@@ -129,14 +188,19 @@ def make_checkpoint(folder: Path, seed: int = 0) -> None:
     )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    vision = model.config.vision_config
+    colours = {
+        "qwen2_vl": ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]),
+        "qwen3_vl": ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
+    }
     processor = {
         "image_processor_type": "Qwen2VLImageProcessor",
-        "processor_class": "Qwen2VLProcessor",
-        "patch_size": 14,
-        "temporal_patch_size": 2,
-        "merge_size": 2,
-        "image_mean": [0.48145466, 0.4578275, 0.40821073],
-        "image_std": [0.26862954, 0.26130258, 0.27577711],
+        "processor_class": {"qwen2_vl": "Qwen2VLProcessor", "qwen3_vl": "Qwen3VLProcessor"}[family],
+        "patch_size": vision.patch_size,
+        "temporal_patch_size": vision.temporal_patch_size,
+        "merge_size": vision.spatial_merge_size,
+        "image_mean": colours[family][0],
+        "image_std": colours[family][1],
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n")
     relevance = Relevance.untrained(RelevanceConfig(query_dim=hidden), seed)
@@ -145,5 +209,5 @@ def make_checkpoint(folder: Path, seed: int = 0) -> None:
 
 if __name__ == "__main__":
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "checkpoint"
-    make_checkpoint(target)
+    make_checkpoint(target, family=sys.argv[2] if len(sys.argv) > 2 else "qwen2_vl")
     print(f"wrote {target}")
