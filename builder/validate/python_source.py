@@ -57,8 +57,6 @@ def read_python(source: bytes) -> PythonModel:
             imported |= any(
                 (alias.asname or alias.name) in (CLASS, "*") for alias in statement.names
             )
-        elif isinstance(statement, ast.Import):
-            imported |= any(alias.asname == CLASS for alias in statement.names)
         elif isinstance(statement, ast.Assign):
             imported |= any(
                 isinstance(target, ast.Name) and target.id == CLASS for target in statement.targets

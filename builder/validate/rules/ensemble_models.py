@@ -55,28 +55,39 @@ def models_load(model: Model) -> Iterator[Problem]:
 @rule(
     "ensemble.circle",
     section=_SECTION,
-    reason="an ensemble that needs itself can never be loaded",
+    reason="an ensemble that needs itself can never be loaded; looking for the circle from "
+    "outside of it, Triton runs out of stack and dies",
     source="repository",
 )
 def no_circles(model: Model) -> Iterator[Problem]:
-    """No ensemble is a step of itself, also not by way of other ensembles."""
+    """No ensemble is a step of itself, also not by way of others, nor needs one that is."""
     for _, path, step in _steps(model):
-        seen: set[str] = set()
-        waiting = [step.model_name]
-        while waiting:
-            name = waiting.pop()
-            if name == model.name:
-                yield Problem(
-                    f"{path}.model_name",
-                    f"the ensemble needs itself, by way of {step.model_name!r}",
-                    "take the step out",
-                )
-                break
-            sibling = model.siblings.get(name)
-            if name in seen or sibling is None:
-                continue
-            seen.add(name)
-            waiting += [s.model_name for s in sibling.config.ensemble_scheduling.step]
+        member = _circle_member(model, step.model_name)
+        if member:
+            whose = "itself" if member == model.name else f"{member!r}, which needs itself"
+            yield Problem(
+                f"{path}.model_name",
+                f"by way of {step.model_name!r} the ensemble needs {whose}",
+                "take the step out",
+            )
+
+
+def _circle_member(model: Model, first: str) -> str:
+    """The first ensemble met twice on a way from `model` through `first`, "" if there is none."""
+    on_the_way = {model.name: iter([first])}
+    done: set[str] = set()
+    while on_the_way:
+        name, steps = next(reversed(on_the_way.items()))
+        following = next(steps, None)
+        if following is None:
+            done.add(name)
+            del on_the_way[name]
+        elif following in on_the_way:
+            return following
+        elif following not in done and following in model.siblings:
+            config = model.siblings[following].config
+            on_the_way[following] = iter([s.model_name for s in config.ensemble_scheduling.step])
+    return ""
 
 
 @rule(

@@ -1,5 +1,6 @@
 """Instance groups."""
 
+import re
 from collections.abc import Iterator
 
 from tritonclient.grpc import model_config_pb2 as pb
@@ -9,6 +10,8 @@ from builder.validate.model import Model
 from builder.validate.registry import rule
 
 _SECTION = "instance groups"
+_PROFILE = re.compile(r"\s*[+-]?[0-9]+")
+"""What `std::stoi` reads; it ignores what follows."""
 _Group = pb.ModelInstanceGroup
 
 
@@ -97,7 +100,8 @@ def profiles_are_tensorrt(model: Model) -> Iterator[Problem]:
             )
             continue
         for index, profile in enumerate(group.profile):
-            if not profile.strip().lstrip("+").isdecimal():
+            number = _PROFILE.match(profile)
+            if number is None or not 0 <= int(number[0]) < 1 << 31:
                 yield Problem(
                     f"{path}.profile[{index}]",
                     f"the profile {profile!r} is no number from 0",

@@ -82,10 +82,12 @@ def warmup_inputs_have_data(model: Model) -> Iterator[Problem]:
                 "write zero_data: true, random_data: true or input_data_file: ...",
             )
         elif choice == "input_data_file":
-            yield from _data_file(model, path, value)
+            yield from _data_file(model, path, name, value)
 
 
-def _data_file(model: Model, path: str, value: "pb.ModelWarmup.Input") -> Iterator[Problem]:
+def _data_file(
+    model: Model, path: str, name: str, value: "pb.ModelWarmup.Input"
+) -> Iterator[Problem]:
     file = model.path / "warmup" / value.input_data_file
     try:
         model.repository.check_regular(file)
@@ -98,6 +100,8 @@ def _data_file(model: Model, path: str, value: "pb.ModelWarmup.Input") -> Iterat
         return
     count = shapes.element_count(value.dims)
     if value.data_type == pb.TYPE_STRING:
+        if name not in {model_input.name for model_input in model.config.input}:
+            return  # the strings of a control are not looked at
         found = _string_count(model, file)
         if found != count:
             yield Problem(
