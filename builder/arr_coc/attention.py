@@ -5,16 +5,13 @@ The torch operator `arr_coc::group_query_attention` exports as ONNX Runtime's
 https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.GroupQueryAttention
 """
 
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import onnx
-import onnxscript
 import torch
 from torch.nn import functional as F
 
-_DOMAIN: Final = "com.microsoft"
-_OPERATOR: Final = "GroupQueryAttention"
+from builder.arr_coc.contrib import Translations, contrib_opset, register_schema, translations
 
 
 @torch.library.custom_op("arr_coc::group_query_attention", mutates_args=())
@@ -68,40 +65,17 @@ def _fake(query: torch.Tensor, *tensors: Any) -> tuple[torch.Tensor, torch.Tenso
     return torch.empty_like(query), torch.empty_like(past_key), torch.empty_like(past_value)
 
 
-def _register_schema() -> None:
-    """Tell onnx the operator's signature (as far as it is used); the exporter needs it."""
-    if onnx.defs.has(_OPERATOR, _DOMAIN):
-        return
-    schema, parameter = onnx.defs.OpSchema, onnx.defs.OpSchema.FormalParameter
-    inputs = ("query", "key", "value", "past_key", "past_value")
-    lengths = ("seqlens_k", "total_sequence_length")
-    outputs = ("output", "present_key", "present_value")
-    onnx.defs.register_schema(
-        schema(
-            _OPERATOR,
-            _DOMAIN,
-            1,
-            inputs=[
-                *(parameter(name, "T") for name in inputs),
-                *(parameter(name, "M") for name in lengths),
-            ],
-            outputs=[parameter(name, "T") for name in outputs],
-            type_constraints=[
-                ("T", ["tensor(float)", "tensor(float16)", "tensor(bfloat16)"], "values"),
-                ("M", ["tensor(int32)"], "lengths"),
-            ],
-            attributes=[
-                schema.Attribute(name, schema.AttrType.INT, required=True)
-                for name in ("num_heads", "kv_num_heads", "do_rotary")
-            ],
-        )
+def translation_table() -> Translations:
+    """How the fused operators become ONNX, for `torch.onnx.export`."""
+    shared = ("past_key", "T"), ("past_value", "T")
+    lengths = ("seqlens_k", "M"), ("total_sequence_length", "M")
+    register_schema(
+        "GroupQueryAttention",
+        (("query", "T"), ("key", "T"), ("value", "T"), *shared, *lengths),
+        (("output", "T"), ("present_key", "T"), ("present_value", "T")),
+        dict.fromkeys(("num_heads", "kv_num_heads", "do_rotary"), onnx.defs.OpSchema.AttrType.INT),
     )
-
-
-def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """How the operator becomes ONNX, for `torch.onnx.export(custom_translation_table=...)`."""
-    _register_schema()
-    contrib = onnxscript.values.Opset(_DOMAIN, 1)
+    contrib = contrib_opset()
 
     def translate(
         query: Any,
@@ -127,4 +101,4 @@ def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
             do_rotary=0,
         )
 
-    return {torch.ops.arr_coc.group_query_attention.default: translate}
+    return {torch.ops.arr_coc.group_query_attention.default: translate, **translations()}

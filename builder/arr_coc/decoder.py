@@ -1,7 +1,8 @@
 """The language model as one step over a preallocated KV cache, as it is exported.
 
 Attention runs over buffers that past and present share once exported: nothing grows or is copied
-from step to step, and grouped keys and values are never expanded.
+from step to step, and grouped keys and values are never expanded. Query, key and value are one
+matrix product, as are the gate and the way up; norms and rotations are one operator each.
 """
 
 from typing import Any
@@ -10,65 +11,75 @@ import torch
 from torch import nn
 
 from builder.arr_coc.attention import group_query_attention
+from builder.arr_coc.contrib import rotary_embedding, skip_rms_norm
+
+
+def _packed(*layers: Any) -> nn.Parameter:
+    """Weights of linear layers side by side, [in, out of all]: a MatMul without a transpose."""
+    return nn.Parameter(torch.cat([layer.weight.detach() for layer in layers]).t().contiguous())
+
+
+class _Layer(nn.Module):
+    """One decoder layer with packed weights."""
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        attention, mlp = layer.self_attn, layer.mlp
+        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+        self.qkv = _packed(*projections)
+        self.qkv_bias = None
+        if attention.q_proj.bias is not None:
+            self.qkv_bias = nn.Parameter(torch.cat([p.bias.detach() for p in projections]))
+        self.widths = [int(p.out_features) for p in projections]
+        self.out = _packed(attention.o_proj)
+        self.gate_up = _packed(mlp.gate_proj, mlp.up_proj)
+        self.down = _packed(mlp.down_proj)
+        self.act = mlp.act_fn
+        self.norms = nn.ParameterList(
+            [layer.input_layernorm.weight, layer.post_attention_layernorm.weight]
+        )
+        self.epsilon = float(layer.input_layernorm.variance_epsilon)
 
 
 class Decoder(nn.Module):
     """Qwen2-VL's text model and head: ids or visual embeddings in, next-token logits out."""
 
-    def __init__(self, text_model: Any, head: Any) -> None:
-        """Wrap a `Qwen2VLTextModel` and the `lm_head` linear layer."""
+    def __init__(self, text_model: Any, head: Any, *, tied: bool) -> None:
+        """Wrap a `Qwen2VLTextModel` and the `lm_head` linear layer; weights are repacked.
+
+        Args:
+            text_model: The text model.
+            head: The head, without a bias.
+            tied: Multiply by the embedding itself (one copy in the file), not by a packed head.
+        """
         super().__init__()
         config = text_model.config
-        self.text_model = text_model
-        self.head = head
+        self.embed_tokens = text_model.embed_tokens
+        self.rotary = text_model.rotary_emb
+        self.layers = nn.ModuleList([_Layer(layer) for layer in text_model.layers])
+        self.norm = text_model.norm
+        self.head = None if tied else _packed(head)
         self.num_heads = int(config.num_attention_heads)
         self.num_kv_heads = int(config.num_key_value_heads)
         self.head_dim = int(
             getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         )
+        self.hidden_size = int(config.hidden_size)
         self.sections = [int(s) for s in text_model.rotary_emb.mrope_section]
 
     @property
     def num_layers(self) -> int:
         """Number of decoder layers, each with one key and one value buffer."""
-        return len(self.text_model.layers)
+        return len(self.layers)
 
-    def _rotary(self, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosine and sine [B, S, 1, d] of M-RoPE positions [B, 3, S]."""
-        rotary = self.text_model.rotary_emb
-        angles = position_ids.transpose(0, 1).unsqueeze(-1).float() * rotary.inv_freq.float()
+    def _rotary_tables(self, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosine and sine [B * S, d / 2] of M-RoPE positions [B, 3, S], a row a token."""
+        angles = position_ids.transpose(0, 1).unsqueeze(-1).float() * self.rotary.inv_freq.float()
         parts = angles.split(self.sections, dim=-1)
         mixed = torch.cat([part[i % 3] for i, part in enumerate(parts)], dim=-1)
-        doubled = torch.cat((mixed, mixed), dim=-1).unsqueeze(2)
-        scale = rotary.attention_scaling
-        return doubled.cos() * scale, doubled.sin() * scale
-
-    def _rotate(
-        self, x: torch.Tensor, heads: int, cos: torch.Tensor, sin: torch.Tensor
-    ) -> torch.Tensor:
-        """Rotate [B, S, heads * d]."""
-        batch, length, width = x.shape
-        x = x.reshape(batch, length, heads, self.head_dim)
-        half = self.head_dim // 2
-        rotated = torch.cat((-x[..., half:], x[..., :half]), dim=-1)
-        return (x * cos + rotated * sin).reshape(batch, length, width)
-
-    def _attend(
-        self,
-        layer: Any,
-        x: torch.Tensor,
-        rotary: tuple[torch.Tensor, torch.Tensor],
-        past: tuple[torch.Tensor, torch.Tensor],
-        lengths: tuple[torch.Tensor, torch.Tensor],
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        attention = layer.self_attn
-        query = self._rotate(attention.q_proj(x), self.num_heads, *rotary)
-        key = self._rotate(attention.k_proj(x), self.num_kv_heads, *rotary)
-        value = attention.v_proj(x)
-        mixed, present_key, present_value = group_query_attention(
-            query, key, value, *past, *lengths, self.num_heads, self.num_kv_heads
-        )
-        return attention.o_proj(mixed), present_key, present_value
+        mixed = mixed.reshape(-1, self.head_dim // 2)
+        scale = self.rotary.attention_scaling
+        return mixed.cos() * scale, mixed.sin() * scale
 
     def forward(
         self,
@@ -76,42 +87,56 @@ class Decoder(nn.Module):
         visual_embeds: torch.Tensor,
         visual_mask: torch.Tensor,
         position_ids: torch.Tensor,
-        last_index: torch.Tensor,
+        logits_index: torch.Tensor,
         seqlens_k: torch.Tensor,
         total_length: torch.Tensor,
         past: list[torch.Tensor],
     ) -> tuple[torch.Tensor, ...]:
-        """One prefill or decode step.
+        """One prefill, chunk, verification or decode step.
 
         Args:
             input_ids: int64 [B, S].
             visual_embeds: [B, S, D], read where the mask is true.
             visual_mask: bool [B, S], true at visual tokens.
             position_ids: int64 [B, 3, S], M-RoPE positions (time, row, column).
-            last_index: int64 [B], the place in S whose logits are wanted.
+            logits_index: int64 [B, N], the places in S whose logits are wanted.
             seqlens_k: int32 [B], tokens in the cache after this step, minus 1.
             total_length: int32 [], the largest of them, not minus 1.
             past: Key and value buffer of each layer in turn, [B, kv heads, M, d] each.
 
         Returns:
-            Logits fp32 [B, V], then the key and value buffers of each layer.
+            Logits fp32 [B, N, V], then the key and value buffers of each layer.
         """
-        embeds = self.text_model.embed_tokens(input_ids)
+        embeds = self.embed_tokens(input_ids)
         x = torch.where(visual_mask.unsqueeze(-1), visual_embeds.to(embeds.dtype), embeds)
-        rotary = self._rotary(position_ids)
-        rotary = (rotary[0].to(x.dtype), rotary[1].to(x.dtype))
+        cos, sin = (table.to(x.dtype) for table in self._rotary_tables(position_ids))
+        rows = torch.arange(cos.shape[0]).reshape(input_ids.shape)
         present: list[torch.Tensor] = []
-        for i, layer in enumerate(self.text_model.layers):
-            mixed, key, value = self._attend(
-                layer,
-                layer.input_layernorm(x),
-                rotary,
-                (past[2 * i], past[2 * i + 1]),
-                (seqlens_k, total_length),
+        added = torch.zeros_like(x)
+        for i, layer in enumerate(self.layers):
+            assert isinstance(layer, _Layer)
+            before, after = layer.norms
+            normal, x = skip_rms_norm(x, added, before, layer.epsilon)
+            packed = torch.matmul(normal, layer.qkv)
+            if layer.qkv_bias is not None:
+                packed = packed + layer.qkv_bias
+            query, key, value = torch.split(packed, layer.widths, dim=-1)
+            mixed, new_key, new_value = group_query_attention(
+                rotary_embedding(query, rows, cos, sin),
+                rotary_embedding(key, rows, cos, sin),
+                value,
+                past[2 * i],
+                past[2 * i + 1],
+                seqlens_k,
+                total_length,
+                self.num_heads,
+                self.num_kv_heads,
             )
-            x = x + mixed
-            x = x + layer.mlp(layer.post_attention_layernorm(x))
-            present += (key, value)
+            normal, x = skip_rms_norm(x, torch.matmul(mixed, layer.out), after, layer.epsilon)
+            gate, up = torch.matmul(normal, layer.gate_up).chunk(2, dim=-1)
+            added = torch.matmul(layer.act(gate) * up, layer.down)
+            present += (new_key, new_value)
         # Not take_along_dim: it fixes the batch size on export.
-        last = x.gather(1, last_index.reshape(-1, 1, 1).expand(-1, 1, x.shape[-1])).squeeze(1)
-        return (self.head(self.text_model.norm(last)).float(), *present)
+        last = (x + added).gather(1, logits_index.unsqueeze(-1).expand(-1, -1, self.hidden_size))
+        weight = self.embed_tokens.weight.t() if self.head is None else self.head
+        return (torch.matmul(self.norm(last), weight).float(), *present)

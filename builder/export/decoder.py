@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.export import Dim
@@ -10,22 +11,55 @@ from builder.arr_coc.checkpoint import ArrCoc
 from builder.arr_coc.decoder import Decoder
 from builder.export.examples import DTYPES
 from builder.export.onnx_file import export_module
+from builder.export.weights import quantize_weights
+from builder.spec.language import LanguageStage, Precision
 from builder.spec.models import Spec
-from builder.spec.releases import onnx_limits
+from builder.spec.releases import OnnxLimits, onnx_limits
 
 
 def export_decoder(source: ArrCoc, spec: Spec, path: Path) -> None:
     """One decoder step over a shared KV cache; see `arr_coc.decoder.Decoder.forward`."""
-    dtype = DTYPES[spec.precision_of(spec.stages.language)]
-    text_model = copy.deepcopy(source.text_model).to(dtype)
-    head = copy.deepcopy(source.model.lm_head).to(dtype)
-    if head.weight.shape == text_model.embed_tokens.weight.shape and torch.equal(
-        head.weight, text_model.embed_tokens.weight
-    ):
-        head.weight = text_model.embed_tokens.weight  # tied: one copy in the file
-    decoder = Decoder(text_model, head).eval()
-    batch, length, cache = 3, 5, 16
-    hidden = int(text_model.config.hidden_size)
+    stage = spec.stages.language
+    export_text_model(
+        source.text_model,
+        source.model.lm_head,
+        path,
+        precision=spec.precision_of(stage),
+        stage=stage,
+        limits=onnx_limits(spec.triton_release),
+    )
+
+
+def export_text_model(
+    text_model: Any,
+    head: Any,
+    path: Path,
+    *,
+    precision: Precision,
+    stage: LanguageStage,
+    limits: OnnxLimits,
+) -> None:
+    """Export a Qwen2-VL text model and its head.
+
+    Args:
+        text_model: A `Qwen2VLTextModel`.
+        head: Its `lm_head`.
+        path: The file to write.
+        precision: Of the activations, the cache, and the weights that are not quantized.
+        stage: How the weights are quantized.
+        limits: What the release can load.
+
+    Raises:
+        ExportError: the export failed.
+    """
+    dtype = DTYPES[precision]
+    text_model = copy.deepcopy(text_model).to(dtype)
+    head = copy.deepcopy(head).to(dtype)
+    embedding = text_model.embed_tokens.weight
+    tied = head.weight.shape == embedding.shape and torch.equal(head.weight, embedding)
+    # Quantized weights are a copy anyway: the embedding stays as it is.
+    decoder = Decoder(text_model, head, tied=tied and stage.weights is None).eval()
+    batch, length, wanted, cache = 3, 5, 2, 16
     layers = range(decoder.num_layers)
     past = [
         torch.zeros((batch, decoder.num_kv_heads, cache, decoder.head_dim), dtype=dtype)
@@ -34,16 +68,17 @@ def export_decoder(source: ArrCoc, spec: Spec, path: Path) -> None:
     ]
     args = (
         torch.zeros((batch, length), dtype=torch.int64),
-        torch.zeros((batch, length, hidden), dtype=dtype),
+        torch.zeros((batch, length, decoder.hidden_size), dtype=dtype),
         torch.zeros((batch, length), dtype=torch.bool),
         torch.zeros((batch, 3, length), dtype=torch.int64),
-        torch.zeros(batch, dtype=torch.int64),
+        torch.zeros((batch, wanted), dtype=torch.int64),
         torch.full((batch,), length - 1, dtype=torch.int32),
         torch.tensor(length, dtype=torch.int32),
         past,
     )
     b = Dim("batch", min=1, max=1024)
     s = Dim("sequence", min=1, max=32768)
+    n = Dim("wanted", min=1, max=32768)
     m = Dim("cache", min=2, max=131072)
     names = [f"{i}.{kind}" for i in layers for kind in ("key", "value")]
     export_module(
@@ -55,7 +90,7 @@ def export_decoder(source: ArrCoc, spec: Spec, path: Path) -> None:
             "visual_embeds",
             "visual_mask",
             "position_ids",
-            "last_index",
+            "logits_index",
             "seqlens_k",
             "total_sequence_length",
             *(f"past_key_values.{name}" for name in names),
@@ -66,10 +101,12 @@ def export_decoder(source: ArrCoc, spec: Spec, path: Path) -> None:
             {0: b, 1: s},
             {0: b, 1: s},
             {0: b, 2: s},
-            {0: b},
+            {0: b, 1: n},
             {0: b},
             {},
             [{0: b, 2: m} for _ in past],
         ),
-        limits=onnx_limits(spec.triton_release),
+        limits=limits,
     )
+    if stage.weights is not None:
+        quantize_weights(path, stage.weights, stage.weight_block_size)

@@ -1,5 +1,7 @@
 """The model configs of the arr-coc pipeline."""
 
+from dataclasses import replace
+
 from builder.arr_coc.facts import SourceFacts
 from builder.render.model_config import (
     DynamicBatching,
@@ -22,16 +24,22 @@ REQUEST_OPTIONS = (
     Tensor("TOP_K", "INT32", (1,), optional=True),
     Tensor("SEED", "UINT64", (1,), optional=True),
     Tensor("STOP", "STRING", (-1,), optional=True),
+    Tensor("REPETITION_PENALTY", "FP32", (1,), optional=True),
+    Tensor("LOGPROBS", "BOOL", (1,), optional=True),
+    Tensor("TIMEOUT_MS", "INT32", (1,), optional=True),
 )
 ANSWER = (
     Tensor("TEXT", "STRING", (1,)),
     Tensor("TOKEN_IDS", "INT32", (-1,)),
+    Tensor("TOKEN_LOGPROBS", "FP32", (-1,)),
     Tensor("FINISH_REASON", "STRING", (1,)),
     Tensor("PROMPT_TOKENS", "INT32", (1,)),
     Tensor("COMPLETION_TOKENS", "INT32", (1,)),
     Tensor("KEPT_INDICES", "INT32", (-1,)),
     Tensor("RELEVANCE_MAP", "FP32", (-1, -1)),
+    Tensor("STATISTICS", "STRING", (1,)),
 )
+WATCH = Tensor("WATCH", "BOOL", (1,), optional=True)
 QUESTION = (Tensor("IMAGE", "STRING", (1,)), Tensor("PROMPT", "STRING", (1,)))
 
 
@@ -144,22 +152,32 @@ class _Pipeline:
             kind="python",
             name=stage.name,
             max_batch_size=1,
-            inputs=(*self._for_language(), *REQUEST_OPTIONS),
+            # Optional all of them: a request with WATCH has no others.
+            inputs=(
+                *(replace(tensor, optional=True) for tensor in self._for_language()),
+                *REQUEST_OPTIONS,
+                WATCH,
+            ),
             outputs=ANSWER,
             instances=InstanceGroup(1, self._kind(stage.kind)),
             decoupled=True,
             parameters={
                 "default_max_tokens": str(spec.limits.default_max_tokens),
+                "draft_tokens": str(stage.draft_tokens),
                 "end_token_ids": ",".join(str(token) for token in self.facts.end_token_ids),
                 "grid_cols": str(spec.grid.cols),
                 "grid_rows": str(spec.grid.rows),
                 "image_token_id": str(self.facts.image_token_id),
                 "intra_op_thread_count": str(stage.intra_op_thread_count),
                 "kept_tokens": str(spec.kept_tokens),
+                "kv_cache_tokens": str(stage.kv_cache_tokens or 0),
                 "max_sequence_length": str(stage.max_sequence_length),
                 "max_tokens": str(spec.limits.max_tokens),
                 "max_waiting": str(stage.max_waiting),
+                "prefill_chunk": str(stage.prefill_chunk),
+                "prune": spec.prune,
                 "slots": str(stage.slots),
+                "spinning": str(stage.spinning).lower(),
             },
         )
 

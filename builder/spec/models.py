@@ -120,6 +120,8 @@ class Verify(Strict):
     )
     fp32: Tolerance = Field(default_factory=Tolerance)
     fp16: Tolerance = Field(default_factory=lambda: Tolerance(max_abs_error=0.1, min_cosine=0.999))
+    int8: Tolerance = Field(default_factory=lambda: Tolerance(max_abs_error=0.5, min_cosine=0.999))
+    int4: Tolerance = Field(default_factory=lambda: Tolerance(max_abs_error=5.0, min_cosine=0.9))
 
 
 class Spec(Strict):

@@ -12,15 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from builder.arr_coc.reference import Reference
-from builder.runtime.models.language.decoder import Decoder, SessionSettings
-from builder.runtime.models.language.positions import Sequence, build_sequence
 from builder.runtime.models.preprocess.prompt import Prompt
 from builder.spec.models import Tolerance
+from builder.verify.decoder import decoder_parity
 from builder.verify.measure import ParityRow, compare
 from builder.verify.pictures import QUESTIONS
-
-_STEPS = 8
-"""Decode steps that are compared after the prefill."""
 
 _EXACT = Tolerance(max_abs_error=1e-5, min_cosine=0.999999)
 """The relevance graph computes in fp64 and answers in fp32."""
@@ -114,57 +110,8 @@ class Verifier:
         return rows
 
     def decoder(self, path: Path) -> list[ParityRow]:
-        """Logits of a prefill and of joint decode steps against transformers' own forward."""
-        stage = self._spec.stages.language
-        tolerance = self._tolerance(self._spec.precision_of(stage))
-        most = max(self._spec.verify.batch_sizes)
-        decoder = Decoder(path, most, stage.max_sequence_length, SessionSettings(self._threads))
-        rows = []
-        for batch in self._spec.verify.batch_sizes:
-            got, wanted = self._decode(decoder, self._cases(batch))
-            rows.append(compare(stage.name, "logits", got, wanted, tolerance))
-        return rows
-
-    def _decode(
-        self, decoder: Decoder, cases: list[tuple[NDArray[np.uint8], Prompt]]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Logits [B, 1 + steps, V] of the artifact and of the source, on the source's tokens."""
-        sequences: list[Sequence] = []
-        tokens, wanted, first = [], [], []
-        facts = self._reference.source.facts
-        grid = (self._spec.grid.rows, self._spec.grid.cols)
-        for row, (pixels, prompt) in enumerate(cases):
-            picture = torch.from_numpy(pixels.copy())
-            kept, _ = self._reference.select(picture, prompt)
-            embeds = self._reference.embed_image(picture)
-            logits, generated = self._reference.logits(prompt, kept, embeds, _STEPS + 1)
-            wanted.append(logits.numpy())
-            tokens.append(generated)
-            places = np.sort(kept.numpy())
-            sequence = build_sequence(
-                np.array(prompt.prompt_ids, dtype=np.int32), places, grid, facts.image_token_id
-            )
-            sequences.append(sequence)
-            size = sequence.input_ids.size
-            visual = np.zeros((1, size, decoder.hidden_size), dtype=np.float32)
-            visual[0, sequence.visual_mask] = embeds.numpy()[places]
-            first.append(
-                decoder.step(
-                    row,
-                    sequence.input_ids[None],
-                    sequence.position_ids[None],
-                    np.array([size], dtype=np.int32),
-                    (sequence.visual_mask[None], visual),
-                )[0]
-            )
-        got = [np.stack(first)]
-        for step in range(_STEPS):
-            ids = np.array([[generated[step]] for generated in tokens], dtype=np.int64)
-            positions = np.array([s.next_position + step for s in sequences], dtype=np.int64)
-            lengths = np.array([s.input_ids.size + step + 1 for s in sequences], dtype=np.int32)
-            spread = np.repeat(positions[:, None, None], 3, axis=1)
-            got.append(decoder.step(0, ids, spread, lengths))
-        return np.stack(got, axis=1), np.stack(wanted)
+        """Logits of the language stage; see `verify.decoder`."""
+        return decoder_parity(self._reference, path, self._cases, self._threads)
 
     def checks(self) -> dict[str, Callable[[Path], list[ParityRow]]]:
         """The check of each stage's artifact, by stage."""

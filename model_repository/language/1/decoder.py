@@ -1,11 +1,14 @@
-"""The ONNX decoder over a preallocated KV cache: one slot a sequence, no copy a step."""
+"""The ONNX decoder over a preallocated KV cache: nothing is copied or allocated a step."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
+
+from .cache import KvCache
 
 _FIRST_KEY = "past_key_values.0.key"
 
@@ -17,25 +20,42 @@ class SessionSettings:
     Attributes:
         intra_op_threads: Threads within an operator; 0 leaves it to ONNX Runtime.
         device_id: CUDA device, or None for the CPU.
+        spinning: Whether idle threads wait busily: faster steps, at the cost of the stages beside.
     """
 
     intra_op_threads: int = 0
     device_id: int | None = None
+    spinning: bool = False
 
 
 class Decoder:
-    """Runs prefill and decode steps; past and present share their buffers.
+    """Runs prefill, decode and verification steps; past and present share their buffers.
 
-    The cache has `slots` rows of `max_length` tokens. A step works on a run of neighbouring rows,
-    bound in place by address.
+    A step works on a run of neighbouring rows of the cache, bound in place by address. One session
+    serves every kind of step, so there is one copy of the weights.
     """
 
-    def __init__(self, model: Path, slots: int, max_length: int, settings: SessionSettings) -> None:
-        """Load `model` and allocate the cache."""
+    def __init__(
+        self,
+        model: Path,
+        rows: int,
+        max_length: int,
+        settings: SessionSettings,
+        total_tokens: int | None = None,
+    ) -> None:
+        """Load `model` and reserve the cache.
+
+        Args:
+            model: The ONNX file.
+            rows: Sequences in the cache.
+            max_length: Tokens of each.
+            settings: Of the session.
+            total_tokens: Tokens of all of them together; None: no limit but the rows'.
+        """
         options = ort.SessionOptions()
         options.intra_op_num_threads = settings.intra_op_threads
-        # Spinning threads would take the cores from the stages that run beside this one.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        spinning = "1" if settings.spinning else "0"
+        options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
         providers: list[str | tuple[str, dict[str, str]]] = ["CPUExecutionProvider"]
         self._device = ("cpu", 0)
         if settings.device_id is not None:
@@ -48,33 +68,49 @@ class Decoder:
             self._device = ("cuda", settings.device_id)
         self._session = ort.InferenceSession(str(model), options, providers=providers)
         inputs = {tensor.name: tensor for tensor in self._session.get_inputs()}
-        cache = inputs[_FIRST_KEY]
-        _, kv_heads, _, head_dim = cache.shape
-        self._dtype = np.dtype(np.float16 if "float16" in cache.type else np.float32)
-        self._row_shape = (int(kv_heads), max_length, int(head_dim))
-        self._row_bytes = int(np.prod(self._row_shape)) * self._dtype.itemsize
+        first = inputs[_FIRST_KEY]
+        _, kv_heads, _, head_dim = first.shape
         self._embeds_dtype = np.dtype(
             np.float16 if "float16" in inputs["visual_embeds"].type else np.float32
         )
-        self._cache_names = [name for name in inputs if name.startswith("past_key_values.")]
-        self._cache = {
-            name: ort.OrtValue.ortvalue_from_numpy(
-                np.zeros((slots, *self._row_shape), dtype=self._dtype), *self._device
-            )
-            for name in self._cache_names
-        }
+        self.cache = KvCache(
+            [name for name in inputs if name.startswith("past_key_values.")],
+            rows,
+            max_length,
+            (int(kv_heads), int(head_dim)),
+            np.dtype(np.float16 if "float16" in first.type else np.float32),
+            total_tokens=total_tokens,
+            device=self._device,
+        )
         self.hidden_size = int(inputs["visual_embeds"].shape[2])
-        self.vocab_size = int(self._session.get_outputs()[0].shape[1])
-        self.slots = slots
-        self.max_length = max_length
+        self.vocab_size = int(self._session.get_outputs()[0].shape[2])
+        self._bindings: dict[tuple[int, int], Any] = {}
+        self._no_visual: dict[tuple[int, int], tuple[NDArray[Any], NDArray[Any]]] = {}
+        self._logits = np.empty(0, dtype=np.float32)
 
-    def _bind_cache(self, binding: ort.IOBinding, row: int, rows: int) -> None:
-        for name, value in self._cache.items():
-            pointer = value.data_ptr() + row * self._row_bytes
-            shape = (rows, *self._row_shape)
-            place = (*self._device, self._dtype.type, shape, pointer)
-            binding.bind_input(name, *place)
-            binding.bind_output(name.replace("past_key_values", "present"), *place)
+    def _binding(self, row: int, rows: int) -> Any:
+        """A binding with the cache in place, kept for the next step on the same rows."""
+        binding = self._bindings.get((row, rows))
+        if binding is None:
+            binding = self._session.io_binding()
+            cache = self.cache
+            for i, name in enumerate(cache.names):
+                shape = (rows, *cache.row_shape)
+                place = (*self._device, cache.dtype.type, shape, cache.address(i, row))
+                binding.bind_input(name, *place)
+                binding.bind_output(name.replace("past_key_values", "present"), *place)
+            self._bindings[row, rows] = binding
+        return binding
+
+    def _text_only(self, batch: int, length: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        key = (batch, length)
+        if key not in self._no_visual:
+            embeds = np.zeros((batch, length, self.hidden_size), dtype=self._embeds_dtype)
+            found = np.zeros(key, dtype=np.bool_), embeds
+            if length > 1:  # prompts come in many lengths
+                return found
+            self._no_visual[key] = found
+        return self._no_visual[key]
 
     def step(
         self,
@@ -83,6 +119,7 @@ class Decoder:
         position_ids: NDArray[np.int64],
         lengths: NDArray[np.int32],
         visual: tuple[NDArray[np.bool_], NDArray[np.float32]] | None = None,
+        wanted: int = 1,
     ) -> NDArray[np.float32]:
         """Append S tokens to each of the rows `row` to `row + B`.
 
@@ -92,42 +129,31 @@ class Decoder:
             position_ids: int64 [B, 3, S], M-RoPE positions.
             lengths: int32 [B], tokens of each row after this step.
             visual: Mask bool [B, S] and embeddings [B, S, D]; None where all tokens are text.
+            wanted: N, the number of last places whose logits are wanted.
 
         Returns:
-            Logits fp32 [B, V] of the last token.
+            Logits fp32 [B, N, V], valid until the next step.
         """
         batch, length = input_ids.shape
-        if visual is None:
-            mask = np.zeros((batch, length), dtype=np.bool_)
-            embeds = np.zeros((batch, length, self.hidden_size), dtype=self._embeds_dtype)
-        else:
-            mask, embeds = visual[0], visual[1].astype(self._embeds_dtype, copy=False)
-        binding = self._session.io_binding()
+        mask, embeds = self._text_only(batch, length) if visual is None else visual
+        index = np.arange(length - wanted, length, dtype=np.int64)
         feeds = {
             "input_ids": input_ids,
-            "visual_embeds": embeds,
+            "visual_embeds": embeds.astype(self._embeds_dtype, copy=False),
             "visual_mask": mask,
             "position_ids": position_ids,
-            "last_index": np.full(batch, length - 1, dtype=np.int64),
+            "logits_index": np.broadcast_to(index, (batch, wanted)),
             "seqlens_k": (lengths - 1).astype(np.int32),
             "total_sequence_length": np.array(lengths.max(), dtype=np.int32),
         }
-        for name, array in feeds.items():
-            binding.bind_cpu_input(name, np.ascontiguousarray(array))
-        binding.bind_output("logits", "cpu")  # first: outputs come in the order of binding
-        self._bind_cache(binding, row, batch)
+        binding = self._binding(row, batch)
+        held = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
+        for name, array in held.items():
+            binding.bind_cpu_input(name, array)
+        size = batch * wanted * self.vocab_size
+        if self._logits.size < size:
+            self._logits = np.empty(size, dtype=np.float32)
+        logits = self._logits[:size].reshape(batch, wanted, self.vocab_size)
+        binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
         self._session.run_with_iobinding(binding)
-        # Not copy_outputs_to_cpu: that would fetch the cache too.
-        logits: NDArray[np.float32] = binding.get_outputs()[0].numpy()
         return logits
-
-    @property
-    def can_move(self) -> bool:
-        """Whether rows can be moved (their memory is addressable from here)."""
-        return self._device[0] == "cpu"
-
-    def move(self, source: int, target: int, length: int) -> None:
-        """Copy the first `length` tokens of one row to another."""
-        for value in self._cache.values():
-            rows = value.numpy()
-            rows[target, :, :length] = rows[source, :, :length]

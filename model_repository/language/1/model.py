@@ -11,10 +11,14 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from .decoder import Decoder, SessionSettings
-from .engine import BusyError, Engine, Generation
+from .engine import EXTRA_ROWS, BusyError, Engine, EngineSettings
+from .generation import Generation
+from .metrics import TritonMetrics
 from .options import GenerationOptions, OptionError, decode_stop
 from .positions import build_sequence
+from .response import TritonSink, refuse
 from .text import TextStream
+from .watch import Watches
 
 _INT_LIMIT = 2**31 - 1
 
@@ -24,78 +28,13 @@ def _input(request: Any, name: str) -> NDArray[Any] | None:
     return None if tensor is None else tensor.as_numpy().reshape(-1)
 
 
-_NO_SUMMARY: dict[str, NDArray[Any]] = {
-    "FINISH_REASON": np.array([[b""]], dtype=np.object_),
-    "PROMPT_TOKENS": np.zeros((1, 1), dtype=np.int32),
-    "COMPLETION_TOKENS": np.zeros((1, 1), dtype=np.int32),
-    "KEPT_INDICES": np.zeros((1, 0), dtype=np.int32),
-    "RELEVANCE_MAP": np.zeros((1, 0, 0), dtype=np.float32),
-}
-
-
-def _response(text: str, ids: list[int], summary: dict[str, NDArray[Any]] = _NO_SUMMARY) -> Any:
-    """A response; every one carries every output, an ensemble waits for all of them."""
-    outputs = {
-        "TEXT": np.array([[text.encode()]], dtype=np.object_),
-        "TOKEN_IDS": np.array([ids], dtype=np.int32),
-        **summary,
-    }
-    return pb_utils.InferenceResponse([pb_utils.Tensor(k, v) for k, v in outputs.items()])
-
-
-class TritonSink:
-    """Sends one answer through a response sender."""
-
-    def __init__(
-        self,
-        sender: Any,
-        prompt_tokens: int,
-        kept: NDArray[np.int32],
-        relevance: NDArray[np.float32],
-    ) -> None:
-        self._sender = sender
-        self._prompt_tokens = prompt_tokens
-        self._kept = kept
-        self._relevance = relevance
-
-    def send(self, text: str, ids: list[int]) -> None:
-        """Stream a piece of the answer."""
-        self._sender.send(_response(text, ids))
-
-    def finish(self, text: str, ids: list[int], reason: str, completion_tokens: int) -> None:
-        """Send the last response."""
-        summary = {
-            "FINISH_REASON": np.array([[reason.encode()]], dtype=np.object_),
-            "PROMPT_TOKENS": np.array([[self._prompt_tokens]], dtype=np.int32),
-            "COMPLETION_TOKENS": np.array([[completion_tokens]], dtype=np.int32),
-            "KEPT_INDICES": self._kept[None],
-            "RELEVANCE_MAP": self._relevance[None],
-        }
-        response = _response(text, ids, summary)
-        self._sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-
-    def fail(self, message: str) -> None:
-        """End the stream with an error."""
-        refuse(self._sender, message, "INTERNAL")
-
-    def is_cancelled(self) -> bool:
-        """Whether the client has gone away."""
-        return bool(self._sender.is_cancelled())
-
-
-def refuse(sender: Any, message: str, status: str) -> None:
-    """End a request with an error of a gRPC status.
-
-    On a stream Triton sends the sentence alone, so it begins with the status.
-    """
-    codes = {
-        "INVALID_ARGUMENT": pb_utils.TritonError.INVALID_ARG,
-        "UNAVAILABLE": pb_utils.TritonError.UNAVAILABLE,
-        "INTERNAL": pb_utils.TritonError.INTERNAL,
-    }
-    error = pb_utils.TritonError(f"{status}: {message}", codes[status])
-    response = pb_utils.InferenceResponse(error=error)
-    sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+def _needed(request: Any, name: str) -> NDArray[Any]:
+    """A tensor without its batch dim."""
+    tensor = pb_utils.get_input_tensor_by_name(request, name)
+    if tensor is None:
+        raise OptionError(f"the input {name} is missing")
+    array: NDArray[Any] = tensor.as_numpy()[0]
+    return array
 
 
 class TritonPythonModel:
@@ -108,33 +47,46 @@ class TritonPythonModel:
         folder = Path(args["model_repository"]) / args["model_version"]
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._grid = (int(value["grid_rows"]), int(value["grid_cols"]))
+        self._pruned = value["prune"] == "before_vision"
         self._kept_tokens = int(value["kept_tokens"])
         self._image_token = int(value["image_token_id"])
         self._max_tokens = int(value["max_tokens"])
         self._default_tokens = int(value["default_max_tokens"])
+        self._max_length = int(value["max_sequence_length"])
         gpu = args["model_instance_kind"] == "GPU"
-        settings = SessionSettings(
+        session = SessionSettings(
             intra_op_threads=int(value["intra_op_thread_count"]),
             device_id=int(args["model_instance_device_id"]) if gpu else None,
+            spinning=value["spinning"] == "true",
+        )
+        engine = EngineSettings(
+            slots=int(value["slots"]),
+            max_waiting=int(value["max_waiting"]),
+            prefill_chunk=int(value["prefill_chunk"]),
+            draft_tokens=int(value["draft_tokens"]),
         )
         decoder = Decoder(
             folder / "decoder.onnx",
-            int(value["slots"]),
-            int(value["max_sequence_length"]),
-            settings,
+            engine.slots + EXTRA_ROWS,
+            self._max_length,
+            session,
+            int(value["kv_cache_tokens"]) or None,
         )
         end_tokens = [int(token) for token in value["end_token_ids"].split(",")]
-        self._max_length = decoder.max_length
-        self._engine = Engine(
-            decoder, end_tokens, int(value["max_waiting"]), pb_utils.Logger.log_error
-        )
+        self._watches = Watches(pb_utils)
+        metrics = TritonMetrics(pb_utils, args["model_name"])
+        self._engine = Engine(decoder, end_tokens, engine, pb_utils.Logger.log_error, metrics)
 
     def execute(self, requests: list[Any]) -> None:
         """Check each request and hand it to the engine; answers are streamed from there."""
         for request in requests:
             sender = request.get_response_sender()
             try:
-                self._engine.submit(self._generation(request, sender))
+                watch = _input(request, "WATCH")
+                if watch is not None and watch.any():
+                    self._watches.open(request.request_id(), sender)
+                else:
+                    self._engine.submit(self._generation(request, sender))
             except (OptionError, ValueError) as error:
                 refuse(sender, str(error), "INVALID_ARGUMENT")
             except BusyError as error:
@@ -143,6 +95,7 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """Let running answers end."""
         self._engine.stop()
+        self._watches.close_all()
 
     def _options(self, request: Any) -> GenerationOptions:
         def scalar(name: str, default: float) -> float:
@@ -162,24 +115,26 @@ class TritonPythonModel:
             top_k=int(scalar("TOP_K", 0)),
             seed=int(scalar("SEED", secrets.randbelow(_INT_LIMIT))),
             stop=() if stop is None else decode_stop(list(stop)),
+            repetition_penalty=float(scalar("REPETITION_PENALTY", 1.0)),
+            logprobs=bool(scalar("LOGPROBS", False)),
+            timeout_ms=int(scalar("TIMEOUT_MS", 0)),
         )
         options.check(self._max_tokens, self._kept_tokens)
         return options
 
     def _generation(self, request: Any, sender: Any) -> Generation:
         options = self._options(request)
-        prompt_ids = _input(request, "prompt_ids")
-        kept = _input(request, "kept_indices")
-        embeds = pb_utils.get_input_tensor_by_name(request, "image_embeds").as_numpy()[0]
-        relevance = pb_utils.get_input_tensor_by_name(request, "relevance_map").as_numpy()[0]
-        assert prompt_ids is not None
-        assert kept is not None
+        prompt_ids = _needed(request, "prompt_ids")
+        embeds = _needed(request, "image_embeds")
+        relevance = _needed(request, "relevance_map")
         # Indices come most relevant first: a prefix is the choice of a smaller K.
-        kept = kept[: options.visual_tokens].copy()
+        every = _needed(request, "kept_indices")
+        kept = every[: options.visual_tokens].copy()
         cells = self._grid[0] * self._grid[1]
-        if embeds.shape[0] != cells or kept.size == 0 or kept.min() < 0 or kept.max() >= cells:
+        seen = every.size if self._pruned else cells
+        if embeds.shape[0] != seen or kept.size == 0 or kept.min() < 0 or kept.max() >= cells:
             raise ValueError(
-                f"image_embeds must have {cells} rows and kept_indices must lie within them"
+                f"image_embeds must have {seen} rows and kept_indices must lie within {cells} cells"
             )
         in_place = np.sort(kept)
         sequence = build_sequence(prompt_ids, in_place, self._grid, self._image_token)
@@ -189,6 +144,14 @@ class TritonPythonModel:
                 f"the prompt has {sequence.input_ids.size} tokens and MAX_TOKENS is "
                 f"{options.max_tokens}; together at most {self._max_length} are allowed"
             )
-        sink = TritonSink(sender, sequence.input_ids.size, kept, relevance.copy())
+        sink = TritonSink(
+            sender,
+            sequence.input_ids.size,
+            kept,
+            relevance.copy(),
+            self._watches,
+            request.request_id(),
+        )
         text = TextStream(self._tokenizer, options.stop)
-        return Generation(sequence, embeds[in_place], options, sink, text)
+        rows = np.searchsorted(np.sort(every), in_place) if self._pruned else in_place
+        return Generation(sequence, embeds[rows], options, sink, text)

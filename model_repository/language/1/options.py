@@ -22,6 +22,10 @@ class GenerationOptions:
         top_k: 0 for all tokens.
         seed: Seed of this request's own random stream.
         stop: Strings at which the answer ends; none of them appears in the text.
+        repetition_penalty: Divides (or multiplies, below zero) the logits of tokens that the prompt
+            or the answer holds already; 1 for none.
+        logprobs: Whether the log-probability of each token is wanted.
+        timeout_ms: Milliseconds after which the answer is cut off; 0 for none.
     """
 
     max_tokens: int
@@ -31,6 +35,9 @@ class GenerationOptions:
     top_k: int = 0
     seed: int = 0
     stop: tuple[str, ...] = ()
+    repetition_penalty: float = 1.0
+    logprobs: bool = False
+    timeout_ms: int = 0
 
     def check(self, max_tokens: int, max_visual_tokens: int) -> None:
         """Refuse what can't be done.
@@ -55,6 +62,15 @@ class GenerationOptions:
             raise OptionError(f"TOP_P is {self.top_p}; it must be above 0 and at most 1")
         if self.top_k < 0:
             raise OptionError(f"TOP_K is {self.top_k}; it must be 0 (off) or more")
+        if not 0.01 <= self.repetition_penalty <= 100.0:
+            raise OptionError(
+                f"REPETITION_PENALTY is {self.repetition_penalty}; it must be 0.01 to 100"
+            )
+        if self.timeout_ms < 0:
+            raise OptionError(f"TIMEOUT_MS is {self.timeout_ms}; it must be 0 (none) or more")
+        self._check_stop()
+
+    def _check_stop(self) -> None:
         if len(self.stop) > MAX_STOP_STRINGS:
             raise OptionError(f"STOP has {len(self.stop)} strings; at most {MAX_STOP_STRINGS}")
         for text in self.stop:

@@ -9,12 +9,27 @@ from .options import GenerationOptions
 class Sampler:
     """Chooses tokens for one request from a random stream of its own.
 
-    One uniform number a token is drawn, so a seed gives the same answer whatever else runs.
+    One uniform number a token is drawn, so a seed gives the same answer whatever else runs and
+    however many tokens a step verifies.
     """
 
-    def __init__(self, options: GenerationOptions) -> None:
+    def __init__(
+        self, options: GenerationOptions, prompt_ids: NDArray[np.int64] | None = None
+    ) -> None:
+        """Start the stream.
+
+        Args:
+            options: What the client asked for.
+            prompt_ids: int64 [S]; they count as repeated, as in transformers.
+        """
         self._options = options
+        self.logprob = 0.0
+        """Log-probability of the last token under the logits (after the penalty, before temperature
+        and the cuts), where it is wanted."""
         self._random = np.random.Generator(np.random.Philox(options.seed))
+        self._seen: set[int] | None = None
+        if options.repetition_penalty != 1.0:
+            self._seen = set() if prompt_ids is None else set(prompt_ids.tolist())
 
     def __call__(self, logits: NDArray[np.float32]) -> int:
         """Choose a token.
@@ -22,6 +37,26 @@ class Sampler:
         Args:
             logits: fp32 [V].
         """
+        if self._seen is not None:
+            logits = self._penalized(logits)
+        token = self._choose(logits)
+        if self._seen is not None:
+            self._seen.add(token)
+        if self._options.logprobs:
+            self.logprob = _log_probability(logits, token)
+        return token
+
+    def _penalized(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        assert self._seen is not None
+        seen = np.fromiter(self._seen, dtype=np.int64)
+        seen = seen[seen < logits.size]
+        penalty = np.float32(self._options.repetition_penalty)
+        values = logits[seen]
+        logits = logits.copy()
+        logits[seen] = np.where(values > 0, values / penalty, values * penalty)
+        return logits
+
+    def _choose(self, logits: NDArray[np.float32]) -> int:
         options = self._options
         if options.temperature == 0.0 or options.top_k == 1:
             return int(logits.argmax())
@@ -54,3 +89,9 @@ class Sampler:
             count = int((before < self._options.top_p).sum())
             ids, weights = ids[:count], weights[:count]
         return ids, weights
+
+
+def _log_probability(logits: NDArray[np.float32], token: int) -> float:
+    wide = logits.astype(np.float64)
+    wide -= wide.max()
+    return float(wide[token] - np.log(np.exp(wide).sum()))

@@ -1,96 +1,90 @@
 """The generation loop: requests join and leave the running batch at every token."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .decoder import Decoder
-from .options import GenerationOptions
-from .positions import Sequence
-from .sampler import Sampler
-from .text import TextStream
+from .drafts import prompt_lookup
+from .generation import Generation
+from .metrics import EngineStats
+from .prefix import SharedPrefix
+
+EXTRA_ROWS = 2
+"""Rows of the cache beside the slots: one where a prompt is prefilled, one for the prefix."""
+
+_LINE_PERIOD = 0.1
+"""Seconds between two looks for clients that left the line: each costs a message to the server."""
 
 
 class BusyError(RuntimeError):
     """The waiting line is full; the message is for the client."""
 
 
-class Sink(Protocol):
-    """Where an answer goes."""
+@dataclass(frozen=True)
+class EngineSettings:
+    """How the engine schedules.
 
-    def send(self, text: str, ids: list[int]) -> None:
-        """Take a piece of the answer."""
+    Attributes:
+        slots: Requests that are answered at the same time.
+        max_waiting: Requests that may wait for a slot.
+        prefill_chunk: Prompt tokens between two tokens of the others; 0: the whole prompt.
+        draft_tokens: Tokens guessed ahead while one request runs alone; 0: none.
+    """
 
-    def finish(self, text: str, ids: list[int], reason: str, completion_tokens: int) -> None:
-        """Take the rest and the finish reason; nothing follows."""
-
-    def fail(self, message: str) -> None:
-        """Take an error; nothing follows."""
-
-    def is_cancelled(self) -> bool:
-        """Whether the client has gone away."""
-
-
-@dataclass
-class Generation:
-    """One request on its way through the engine."""
-
-    sequence: Sequence
-    embeds: NDArray[np.float32]
-    options: GenerationOptions
-    sink: Sink
-    text: TextStream
-    sampler: Sampler = field(init=False)
-    unsent: list[int] = field(default_factory=list)
-    generated: int = 0
-    last_token: int = -1
-
-    def __post_init__(self) -> None:
-        """Give the request a random stream of its own."""
-        self.sampler = Sampler(self.options)
-
-    @property
-    def length(self) -> int:
-        """Tokens of the prompt and the answer that are in the cache after the next step."""
-        return self.sequence.input_ids.size + self.generated
-
-    @property
-    def position(self) -> int:
-        """M-RoPE position of the last generated token."""
-        return self.sequence.next_position + self.generated - 1
+    slots: int
+    max_waiting: int = 256
+    prefill_chunk: int = 0
+    draft_tokens: int = 0
 
 
 class Engine:
-    """Continuous batching over the rows of a `Decoder`, in a thread of its own."""
+    """Continuous batching over the rows of a `Decoder`, in a thread of its own.
+
+    Row i of the cache belongs to the i-th running request, so a step never computes an empty row.
+    One prompt at a time is prefilled in a row behind the slots and moved when it is ready. When no
+    block of the cache is free, the newest request gives its own back and is computed again later.
+    """
 
     def __init__(
         self,
         decoder: Decoder,
         end_tokens: Iterable[int],
-        max_waiting: int,
+        settings: EngineSettings,
         log: Callable[[str], None],
+        report: Callable[[EngineStats], None] = lambda stats: None,
     ) -> None:
         """Start with an empty batch.
 
         Args:
-            decoder: The model and its cache.
+            decoder: The model and its cache of `slots + EXTRA_ROWS` rows.
             end_tokens: Ids that end an answer.
-            max_waiting: Requests that may wait for a free row.
+            settings: How to schedule.
             log: Receives errors that concern no single request.
+            report: Receives the state after each round, in the engine's thread.
         """
+        if decoder.cache.total_blocks < decoder.cache.blocks_for(decoder.cache.max_length):
+            raise ValueError("the KV cache must hold one request of full length at least")
         self._decoder = decoder
+        self._cache = decoder.cache
         self._end_tokens = frozenset(end_tokens)
-        self._max_waiting = max_waiting
+        self._settings = settings
         self._log = log
-        self._rows: list[Generation | None] = [None] * decoder.slots
+        self._report = report
+        self._prefix = SharedPrefix(self._cache, settings.slots + 1)
+        self._stage = settings.slots
+        self._running: list[Generation] = []
+        self._joining: Generation | None = None
         self._waiting: deque[Generation] = deque()
+        self._line_checked = 0.0
         self._wake = threading.Condition()
         self._stopping = False
+        self.stats = EngineStats(blocks_total=self._cache.total_blocks)
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -103,7 +97,7 @@ class Engine:
         with self._wake:
             if self._stopping:
                 raise BusyError("the language stage is shutting down")
-            if len(self._waiting) >= self._max_waiting:
+            if len(self._waiting) >= self._settings.max_waiting:
                 raise BusyError(
                     f"the language stage is full ({len(self._waiting)} requests wait); "
                     "try again later"
@@ -123,133 +117,228 @@ class Engine:
         self._thread.join(timeout)
 
     def _run(self) -> None:
-        while True:
-            with self._wake:
-                while not self._waiting and not self._running() and not self._stopping:
-                    self._wake.wait()
-                if self._stopping and not self._waiting and not self._running():
-                    return
-                newcomer = self._waiting.popleft() if self._waiting and None in self._rows else None
-            # One newcomer a round: the others wait for one prefill at most between two tokens.
-            if newcomer is not None:
-                self._admit(newcomer)
-            if self._running():
-                self._step()
+        while self._wait():
+            self._drop_ended()
+            self._join()
+            if self._joining is not None:
+                self._prefill(self._joining)
+            if self._running:
+                self._decode()
+            self._count()
+        self._prefix.drop()
+        self._count()
 
-    def _running(self) -> bool:
-        return any(self._rows)
+    def _wait(self) -> bool:
+        """Sleep until there is work; False where the engine is to end."""
+        with self._wake:
+            while not (self._waiting or self._running or self._joining):
+                if self._stopping:
+                    return False
+                self._wake.wait()
+            return True
 
-    def _admit(self, generation: Generation) -> None:
-        """Prefill the prompt into the first free row and choose its first token."""
-        row = self._rows.index(None)
-        sequence = generation.sequence
+    def _drop_ended(self) -> None:
+        """Free what nobody waits for: clients that went away, answers out of time."""
+        for row in reversed(range(len(self._running))):
+            if (reason := self._ended(self._running[row])) is not None:
+                self._finish(self._leave(row), reason)
+        if self._joining is not None and (reason := self._ended(self._joining)) is not None:
+            joining, self._joining = self._joining, None
+            self._cache.release(self._stage)
+            self._finish(joining, reason)
+        now = time.monotonic()
+        if now < self._line_checked + _LINE_PERIOD:
+            return
+        self._line_checked = now
+        with self._wake:
+            line = list(self._waiting)
+        for generation in line:
+            if (reason := self._ended(generation)) is not None:
+                with self._wake:
+                    self._waiting.remove(generation)
+                self._finish(generation, reason)
+
+    def _ended(self, generation: Generation) -> str | None:
         try:
-            if generation.sink.is_cancelled():
-                self._finish(generation, "cancelled")
+            return generation.ended()
+        except Exception as error:
+            self._log(f"a client can't be asked whether it is there: {error}")
+            return "cancelled"
+
+    def _join(self) -> None:
+        """Take the first of the line where a slot and the blocks for it are free."""
+        if self._joining is not None or len(self._running) >= self._settings.slots:
+            return
+        with self._wake:
+            if not self._waiting:
                 return
-            visual = np.zeros((1, sequence.input_ids.size, self._decoder.hidden_size), np.float32)
-            visual[0, sequence.visual_mask] = generation.embeds
+            length = self._waiting[0].length
+            if not self._cache.reserve(self._stage, length) and not (
+                # Nobody will give blocks back: the prefix has to.
+                not self._running
+                and self._prefix.drop()
+                and self._cache.reserve(self._stage, length)
+            ):
+                return
+            generation = self._waiting.popleft()
+        generation.started = generation.started or time.monotonic()
+        shared = self._prefix.take(generation.opening(), self._stage)
+        # The last token is computed in any case: its logits are needed.
+        generation.cached = min(shared, generation.length - 1)
+        generation.shared = generation.cached
+        self._joining = generation
+
+    def _prefill(self, generation: Generation) -> None:
+        """Compute the next chunk of the newcomer; behind the last one it runs with the others."""
+        start, end = generation.cached, generation.length
+        if self._running and self._settings.prefill_chunk:
+            end = min(end, start + self._settings.prefill_chunk)
+        try:
             logits = self._decoder.step(
-                row,
-                sequence.input_ids[None],
-                sequence.position_ids[None],
-                np.array([sequence.input_ids.size], dtype=np.int32),
-                (sequence.visual_mask[None], visual),
+                self._stage,
+                generation.ids(start, end)[None],
+                generation.positions(start, end)[None],
+                np.array([end], dtype=np.int32),
+                generation.visual(start, end),
             )
         except Exception as error:
+            self._joining = None
+            self._cache.release(self._stage)
             self._fail(generation, error)
             return
-        generation.embeds = generation.embeds[:0]  # not needed any more
-        self._rows[row] = generation
-        self._take(row, logits[0])
-
-    def _step(self) -> None:
-        """One token for every running request."""
-        count = 1 + max(i for i, generation in enumerate(self._rows) if generation is not None)
-        ids = np.zeros((count, 1), dtype=np.int64)
-        positions = np.zeros((count, 3, 1), dtype=np.int64)
-        lengths = np.ones(count, dtype=np.int32)  # an empty row writes to its own first place
-        for i, generation in enumerate(self._rows[:count]):
-            if generation is not None:
-                ids[i] = generation.last_token
-                positions[i] = generation.position
-                lengths[i] = generation.length
-        try:
-            logits = self._decoder.step(0, ids, positions, lengths)
-        except Exception as error:
-            for i, generation in enumerate(self._rows):
-                self._rows[i] = None
-                if generation is not None:
-                    self._fail(generation, error)
+        generation.cached = end
+        if end < generation.length:
             return
-        for i in range(count):
-            if self._rows[i] is not None:
-                self._take(i, logits[i])
-        if self._decoder.can_move:
-            self._compact()
+        self._prefix.keep(generation.opening(), self._stage)
+        self._joining = None
+        self._cache.move(self._stage, len(self._running), end)
+        self._running.append(generation)
+        self._take(len(self._running) - 1, logits[0])
 
-    def _take(self, row: int, logits: NDArray[np.float32]) -> None:
-        """Choose a token for a row; free the row where the answer ends.
+    def _decode(self) -> None:
+        """One token for every running request, or several verified for a lone one."""
+        while self._make_room():
+            pass
+        running = self._running
+        assert running  # the cache holds one request of full length at least
+        draft = self._draft()
+        length = 1 + len(draft)
+        ids = np.empty((len(running), length), dtype=np.int64)
+        positions = np.empty((len(running), 3, length), dtype=np.int64)
+        for row, generation in enumerate(running):
+            ids[row] = [generation.tokens[-1], *draft]
+            last = generation.sequence.next_position + len(generation.tokens) - 1
+            positions[row] = np.arange(last, last + length)
+        lengths = np.array([g.cached + length for g in running], dtype=np.int32)
+        try:
+            logits = self._decoder.step(0, ids, positions, lengths, wanted=length)
+        except Exception as error:
+            for row in reversed(range(len(running))):
+                self._fail(self._leave(row), error)
+            return
+        self.stats.steps += 1
+        for row in reversed(range(len(running))):
+            running[row].cached += 1
+            self._take(row, logits[row], draft)
+
+    def _make_room(self) -> bool:
+        """Reserve the place of the next token in every row; True where one had to leave for it."""
+        rows = enumerate(self._running)
+        if all(self._cache.reserve(row, generation.cached + 1) for row, generation in rows):
+            return False
+        if self._prefix.drop():
+            return True
+        if self._joining is not None:  # it came last and has said nothing yet
+            newest, self._joining = self._joining, None
+            self._cache.release(self._stage)
+        else:
+            newest = self._leave(max(range(len(self._running)), key=self._arrival))
+        newest.cached = 0
+        self.stats.preempted += 1
+        with self._wake:
+            self._waiting.appendleft(newest)
+        return True
+
+    def _arrival(self, row: int) -> float:
+        return self._running[row].arrived
+
+    def _draft(self) -> list[int]:
+        """Tokens to verify in this step.
+
+        Only for a request that runs alone: GroupQueryAttention takes several tokens behind a
+        cache for one sequence only, and a batch has little idle arithmetic to give.
+        """
+        if len(self._running) != 1 or not self._settings.draft_tokens:
+            return []
+        generation = self._running[0]
+        left = generation.options.max_tokens - len(generation.tokens) - 1
+        room = self._cache.max_length - generation.length
+        count = min(self._settings.draft_tokens, left, room)
+        if count < 1 or not self._cache.reserve(0, generation.length + count):
+            return []
+        draft = prompt_lookup(generation.ids(0, generation.length), count)
+        generation.drafted += len(draft)
+        self.stats.drafted += len(draft)
+        return draft
+
+    def _take(self, row: int, logits: NDArray[np.float32], draft: list[int] | None = None) -> None:
+        """Choose a row's next tokens, one and as many drafts as agree; free it at the end.
 
         A failure (a client that is gone, say) ends this request alone.
         """
-        generation = self._rows[row]
-        assert generation is not None
+        generation = self._running[row]
         try:
-            goes_on = self._advance(generation, logits)
+            for place in range(logits.shape[0]):
+                reason = generation.take(logits[place], self._end_tokens)
+                self.stats.tokens += 1
+                if reason is not None or place == len(draft or ()):
+                    break
+                if generation.tokens[-1] != (draft or [])[place]:
+                    break
+                generation.cached += 1
+                generation.accepted += 1
+                self.stats.accepted += 1
+            # The next step would need a place behind the end of the cache.
+            if reason is None and generation.length > self._cache.max_length:
+                reason = "length"
+            if reason is None:
+                generation.send()
         except Exception as error:
-            self._fail(generation, error)
-            goes_on = False
-        if not goes_on:
-            self._rows[row] = None
+            self._fail(self._leave(row), error)
+            return
+        if reason is not None:
+            self._finish(self._leave(row), reason)
+
+    def _leave(self, row: int) -> Generation:
+        """Take a request out; the last row moves into its place."""
+        generation = self._running[row]
+        self._cache.release(row)
+        last = self._running.pop()
+        if last is not generation:
+            self._cache.move(len(self._running), row, last.cached)
+            self._running[row] = last
+        return generation
+
+    def _finish(self, generation: Generation, reason: str) -> None:
+        self.stats.finished += 1
+        self.stats.cancelled += reason in {"cancelled", "timeout"}
+        try:
+            generation.finish(reason)
+        except Exception as error:
+            self._log(f"the end of an answer could not be sent: {error}")
 
     def _fail(self, generation: Generation, error: Exception) -> None:
         """End a request with an error; the client may be gone by now."""
+        self.stats.finished += 1
         self._log(f"a request failed: {error}")
         try:
             generation.sink.fail(f"the language stage failed: {error}")
         except Exception as second:
             self._log(f"its error could not be sent: {second}")
 
-    def _advance(self, generation: Generation, logits: NDArray[np.float32]) -> bool:
-        """Take one token; return whether the answer goes on."""
-        if generation.sink.is_cancelled():
-            self._finish(generation, "cancelled")
-            return False
-        token = generation.sampler(logits)
-        generation.last_token = token
-        generation.generated += 1
-        generation.unsent.append(token)
-        if token in self._end_tokens:
-            self._finish(generation, "stop")
-            return False
-        text = generation.text.push(token)
-        if generation.text.stopped:
-            self._finish(generation, "stop", text)
-            return False
-        # The next step would need a place behind the cache's end.
-        full = generation.length > self._decoder.max_length
-        if generation.generated >= generation.options.max_tokens or full:
-            self._finish(generation, "length", text)
-            return False
-        if text:
-            generation.sink.send(text, generation.unsent)
-            generation.unsent = []
-        return True
-
-    def _finish(self, generation: Generation, reason: str, text: str = "") -> None:
-        rest = text + generation.text.finish()
-        generation.sink.finish(rest, generation.unsent, reason, generation.generated)
-
-    def _compact(self) -> None:
-        """Close the holes so that a step never computes an empty row."""
-        for target, generation in enumerate(self._rows):
-            if generation is not None:
-                continue
-            source = max((i for i, g in enumerate(self._rows) if g is not None), default=-1)
-            if source < target:
-                return
-            moved = self._rows[source]
-            assert moved is not None
-            self._decoder.move(source, target, moved.length - 1)
-            self._rows[target], self._rows[source] = moved, None
+    def _count(self) -> None:
+        stats = self.stats
+        stats.running = len(self._running) + (self._joining is not None)
+        stats.waiting = len(self._waiting)
+        stats.blocks_used = self._cache.used_blocks
+        self._report(stats)
