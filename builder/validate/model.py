@@ -13,8 +13,9 @@ from builder.validate.plan import (
     PlanManifest,
     PlanReadError,
     PlanVersion,
-    read_manifest,
+    from_build_manifest,
     read_plan_version,
+    read_sidecar,
 )
 from builder.validate.python_source import PythonModel, PythonReadError, read_python
 from builder.validate.repository import SOURCE_LIMIT, Folder, Repository, UnreadableError
@@ -187,15 +188,16 @@ class Model:
 
     @cached_property
     def plan_manifests(self) -> dict[int, PlanManifest]:
-        """What the manifest beside each loaded plan says; plans without one are not here."""
+        """What was written down of each loaded plan: in `<plan>.json`, else in `manifest.json`."""
         found: dict[int, PlanManifest] = {}
         for version in self.plans:
             path = self.artifact(version, "model.plan")
-            path = path.with_name(path.name + ".json")
+            sidecar = path.with_name(path.name + ".json")
             try:
-                manifest = read_manifest(self.repository.read(path, SOURCE_LIMIT))
+                manifest = read_sidecar(self.repository.read(sidecar, SOURCE_LIMIT))
             except UnreadableError:
-                continue
+                build = self.repository.build_manifest
+                manifest = from_build_manifest(build, self.name, self.file(path))
             if manifest is not None:
                 found[version] = manifest
         return found

@@ -1,4 +1,4 @@
-"""A TensorRT plan file: its head, and the manifest beside it.
+"""A TensorRT plan file: its head, and what was written down when it was built.
 
 The tag and the place of the version are those that NVIDIA's own
 `trtexec --getPlanVersionOnly` reads:
@@ -48,37 +48,67 @@ def read_plan_version(path: Path) -> PlanVersion | None:
 
 
 @dataclass(frozen=True, slots=True)
-class PlanProfile:
-    """An optimization profile: the largest first dim among its tensors' `max` shapes."""
-
-    max_batch: int
-
-
-@dataclass(frozen=True, slots=True)
 class PlanManifest:
-    """What was written down when a plan was built; "" and () where it does not say."""
+    """What was written down when a plan was built; "", () and 0 where it does not say.
 
-    version: str
-    profiles: tuple[PlanProfile, ...]
+    `max_batches` has the largest first dim of each optimization profile, `size` the file's bytes.
+    """
+
+    version: str = ""
+    max_batches: tuple[int, ...] = ()
+    size: int = 0
 
 
-def read_manifest(data: bytes) -> PlanManifest | None:
-    """Read `<plan>.json`; None where it is no manifest.
+def read_sidecar(data: bytes) -> PlanManifest | None:
+    """Read `<plan>.json` beside a plan; None where it is no manifest.
 
     Its form: `{"tensorrt_version": "10.5.0", "profiles": [{"pixels": {"min": [1, 3], "opt":
     [4, 3], "max": [8, 3]}}]}`.
     """
+    content = read_json(data)
+    version = content.get("tensorrt_version", "")
+    profiles = content.get("profiles", [])
+    if not content or not isinstance(version, str) or not isinstance(profiles, list):
+        return None
+    return PlanManifest(version, tuple(_max_batch(profile) for profile in profiles))
+
+
+def from_build_manifest(manifest: dict[str, Any], model: str, file: str) -> PlanManifest | None:
+    """What the `manifest.json` of `builder build` says of a plan; None where it says nothing.
+
+    `file` is the plan's path in the repository. The one profile of a built engine reaches the
+    `max_batch_size` of the model's stage in the spec.
+    """
+    version = _at(manifest, "versions", "tensorrt")
+    size = _at(manifest, "files", file, "bytes")
+    stages = _at(manifest, "spec", "stages")
+    batches = [
+        stage.get("max_batch_size")
+        for stage in (stages.values() if isinstance(stages, dict) else ())
+        if isinstance(stage, dict) and stage.get("name") == model
+    ]
+    if not isinstance(size, int):
+        return None
+    return PlanManifest(
+        version if isinstance(version, str) else "",
+        tuple(batch for batch in batches if isinstance(batch, int)),
+        size,
+    )
+
+
+def read_json(data: bytes) -> dict[str, Any]:
+    """A JSON object; empty where `data` is none."""
     try:
         content = json.loads(data)
     except (ValueError, RecursionError):
-        return None
-    if not isinstance(content, dict):
-        return None
-    version = content.get("tensorrt_version", "")
-    profiles = content.get("profiles", [])
-    if not isinstance(version, str) or not isinstance(profiles, list):
-        return None
-    return PlanManifest(version, tuple(PlanProfile(_max_batch(profile)) for profile in profiles))
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _at(content: Any, *keys: str) -> Any:
+    for key in keys:
+        content = content.get(key) if isinstance(content, dict) else None
+    return content
 
 
 def _max_batch(profile: Any) -> int:

@@ -8,15 +8,20 @@ an honest one.
 import os
 import stat
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from builder.errors import BuilderError
+from builder.validate.plan import read_json
 
 CONFIG_NAME = "config.pbtxt"
 CONFIG_LIMIT = 4 << 20
 """Bytes of the largest config that is read."""
 SOURCE_LIMIT = 8 << 20
 """Bytes of the largest `model.py` that is read."""
+MANIFEST_LIMIT = 64 << 20
+"""Bytes of the largest `manifest.json` that is read."""
 FOLDER_LIMIT = 10_000
 """Most entries of one folder that are looked at."""
 
@@ -74,6 +79,14 @@ class Repository:
                 f"give the folder above it, {root.resolve().parent}"
             )
         self._folders: dict[Path, Folder] = {}
+
+    @cached_property
+    def build_manifest(self) -> dict[str, Any]:
+        """The `manifest.json` of `builder build`; empty where there is none."""
+        try:
+            return read_json(self.read(self.root / "manifest.json", MANIFEST_LIMIT))
+        except UnreadableError:
+            return {}
 
     def relative(self, path: Path) -> str:
         """`path` as shown in findings: relative to the repository, with `/`."""

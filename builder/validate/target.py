@@ -40,7 +40,7 @@ a field that it does not know. Found by comparing the descriptor inside libtrito
 NEWEST_ONNX_RELEASE = "24.12"
 """Youngest release whose ONNX Runtime is known; for younger ones the opset is not judged."""
 
-TENSORRT_VERSIONS = {"24.10": (10, 5)}
+TENSORRT_VERSIONS = {"24.09": (10, 4), "24.10": (10, 5), "24.11": (10, 6), "24.12": (10, 7)}
 """TensorRT of a release's image
 (https://docs.nvidia.com/deeplearning/frameworks/support-matrix/index.html)."""
 

@@ -46,6 +46,7 @@ def artifact_exists(model: Model) -> Iterator[Problem]:
     section="directory and version layout",
     reason="a model file outside the version folder is not published with it",
     source="docs_repository",
+    severity="advice",
 )
 def artifact_is_inside(model: Model) -> Iterator[Problem]:
     """`default_model_filename` is a name, not a way out of the version folder."""

@@ -37,8 +37,10 @@ def label_files_exist(model: Model) -> Iterator[Problem]:
 @rule(
     "labels.outside",
     section=_SECTION,
-    reason="a file outside the model's folder is not published with it",
+    reason="a file outside the model's folder is not published with it; 24.10 reads it, later "
+    "releases refuse it",
     source="model",
+    severity="advice",
 )
 def label_files_are_inside(model: Model) -> Iterator[Problem]:
     """`label_filename` does not leave the model's folder."""

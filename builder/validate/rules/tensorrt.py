@@ -79,6 +79,26 @@ def manifest_tells_the_version(model: Model) -> Iterator[Problem]:
 
 
 @rule(
+    "tensorrt.manifest-file",
+    section=_SECTION,
+    reason="a plan that is not the one of the manifest was exchanged after the build",
+    source="tensorrt",
+)
+def manifest_tells_the_size(model: Model) -> Iterator[Problem]:
+    """The manifest's size of the plan is the file's."""
+    for version, file, _ in _plans(model):
+        manifest = model.plan_manifests.get(version)
+        size = model.artifact(version, "model.plan").stat().st_size
+        if manifest is not None and manifest.size and manifest.size != size:
+            yield Problem(
+                "",
+                f"the plan has {size} bytes, the manifest says {manifest.size}",
+                "build the model again",
+                file=file,
+            )
+
+
+@rule(
     "tensorrt.profile-count",
     section=_SECTION,
     reason="an instance can use only profiles that the engine was built with",
@@ -86,7 +106,7 @@ def manifest_tells_the_version(model: Model) -> Iterator[Problem]:
 )
 def profiles_exist(model: Model) -> Iterator[Problem]:
     """Every profile of an instance group is one of the manifest's."""
-    counts = [len(m.profiles) for m in model.plan_manifests.values() if m.profiles]
+    counts = [len(m.max_batches) for m in model.plan_manifests.values() if m.max_batches]
     if not counts:
         return
     count = min(counts)
@@ -110,7 +130,7 @@ def profiles_reach_the_batch(model: Model) -> Iterator[Problem]:
     """`max_batch_size` is not above the largest batch of the manifest's profiles."""
     maximum = model.config.max_batch_size
     for manifest in model.plan_manifests.values():
-        largest = max((profile.max_batch for profile in manifest.profiles), default=0)
+        largest = max(manifest.max_batches, default=0)
         if largest and maximum > largest:
             yield Problem(
                 "max_batch_size",

@@ -131,13 +131,16 @@ def _sources(rng: Random, config: pb.ModelConfig) -> list[str]:
 
 _LABEL_FILES = ["labels.txt", "1/labels.txt", "./labels.txt", "gone.txt", "../labels.txt"]
 _LABEL_FILES += ["1/../labels.txt", "folder", "/etc/hostname", "../../labels.txt", "labels.txt/"]
+_LABEL_FILES += ["../step_fp32/config.pbtxt", "1/../../step_fp32/config.pbtxt"]
 
 
 def _labels(rng: Random) -> Mutant:
     config = base(rng)
     for output in config.output:
         if rng.random() < 0.8:
-            output.label_filename = rng.choices(_LABEL_FILES, [30, 9, 9, 6, 3, 1, 3, 3, 3, 3])[0]
+            output.label_filename = rng.choices(
+                _LABEL_FILES, [30, 9, 9, 6, 3, 1, 3, 3, 3, 3, 4, 3]
+            )[0]
     content = rng.choice([b"", b"cat\ndog\n", b"\xff\xfe"])
     files = {"labels.txt": content, "1/labels.txt": content, "folder": None}
     return Mutant("labels", {**model("", config).files, **files})

@@ -638,6 +638,10 @@ CASES: dict[str, Case] = {
         plan(IO, **{"1/model.plan.json": '{"tensorrt_version": "10.7"}'}),
         plan(IO, **{"1/model.plan.json": '{"tensorrt_version": "10.5"}'}),
     ),
+    "tensorrt.manifest-file": Case(
+        {**plan(IO), "manifest.json": '{"files": {"m/1/model.plan": {"bytes": 7}}}'},
+        {**plan(IO), "manifest.json": '{"files": {"m/1/model.plan": {"bytes": 46}}}'},
+    ),
     "tensorrt.profile-count": Case(
         plan('instance_group { profile: "1" }', **{"1/model.plan.json": PROFILE}),
         plan('instance_group { profile: "0" }', **{"1/model.plan.json": PROFILE}),
@@ -717,6 +721,28 @@ CASES: dict[str, Case] = {
     ),
 }
 CASES["proto.newer-field"].good = python("max_batch_size: 4")
+
+
+BUILT = """{"versions": {"tensorrt": "10.5.0"}, "files": {"m/1/model.plan": {"bytes": 46}},
+"spec": {"stages": {"vision": {"name": "m", "max_batch_size": 4}}}}"""
+
+
+@pytest.mark.parametrize(
+    ("config", "version", "rule"),
+    [
+        ("max_batch_size: 4", (10, 5), ""),
+        ("max_batch_size: 8", (10, 5), "tensorrt.profile-batch"),
+        ('max_batch_size: 4 instance_group { profile: "1" }', (10, 5), "tensorrt.profile-count"),
+        ("max_batch_size: 4", (10, 7), "tensorrt.manifest-version"),
+    ],
+)
+def test_a_plan_against_our_manifest(
+    config: str, version: tuple[int, int], rule: str, write: Write
+) -> None:
+    root = write({**plan(config, version=version), "manifest.json": BUILT})
+    target = Target(release=f"24.{version[1] + 5:02}")
+    errors = {f.rule for f in validate_repository(root, target) if f.severity == "error"}
+    assert errors == ({rule} if rule else set())
 
 
 def test_every_rule_has_a_case() -> None:
