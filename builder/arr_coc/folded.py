@@ -49,7 +49,6 @@ class FoldedRelevance(nn.Module):
     light: torch.Tensor
     to_xyz: torch.Tensor
     to_lab: torch.Tensor
-    lab_shift: torch.Tensor
     cells_weight: torch.Tensor
     cells_shift: torch.Tensor
     question_shift: torch.Tensor
@@ -112,7 +111,7 @@ class FoldedRelevance(nn.Module):
         seen = [i for i in range(len(CHANNELS)) if not _PLACES.start <= i < _PLACES.stop]
         self._hold("cells_weight", triangle[:, seen])
         self._hold("cells_shift", triangle[:, _PLACES] @ places + triangle[:, -1:])
-        self._hold("question_weight", orthogonal)
+        self._hold("question_weight", 0.5 * orthogonal)  # a score is 0.5 + 0.5 cosine
         self._hold("place_mass", places.exp().sum(dim=0, keepdim=True))
         self._hold("place_moment", (places.exp() * places).sum(dim=0, keepdim=True))
 
@@ -122,7 +121,6 @@ class FoldedRelevance(nn.Module):
         self._hold("to_xyz", torch.tensor(RGB_TO_XYZ, dtype=torch.float64))
         to_lab = ((0.0, 1.16, 0.0), (5.0, -5.0, 0.0), (0.0, 2.0, -2.0))
         self._hold("to_lab", torch.tensor(to_lab, dtype=torch.float64))
-        self._hold("lab_shift", torch.tensor([[-0.16], [0.0], [0.0]], dtype=torch.float64))
 
     def _sums(self, pixels: torch.Tensor) -> torch.Tensor:
         """Sums of each cell's bytes, int32 [B, 3, N]."""
@@ -145,15 +143,17 @@ class FoldedRelevance(nn.Module):
         # exp(log / 3): two vectorized functions; a power is neither in most runtimes.
         # Black is log 0 = -inf, and exp of that 0: no NaN.
         root = torch.exp(torch.log(xyz) * (1 / 3))
-        f = torch.where(xyz > CIE_EPSILON, root, CIE_SLOPE * xyz + 4 / 29)
-        lab = self.to_lab @ f + self.lab_shift
+        # 4 / 29 below CIE's f: 1.16 of it is the 0.16 that L* takes off, and a* and b* are
+        # differences.
+        f = torch.where(xyz > CIE_EPSILON, root - 4 / 29, CIE_SLOPE * xyz)
+        lab = self.to_lab @ f
         lightness = lab[:, :1].reshape(-1, rows, cols)
         sobel_x = (self.smooth_rows @ lightness) @ self.derive_cols
         sobel_y = (self.derive_rows @ lightness) @ self.smooth_cols
         sobel = torch.stack((sobel_x, sobel_y), dim=1).reshape(-1, 2, rows * cols)
-        magnitude = torch.sqrt((sobel * sobel).sum(dim=1, keepdim=True))
+        magnitude = torch.linalg.vector_norm(sobel, dim=1, keepdim=True)
         difference = lab - lab.mean(dim=2, keepdim=True)
-        saliency = torch.sqrt((difference * difference).sum(dim=1, keepdim=True))
+        saliency = torch.linalg.vector_norm(difference, dim=1, keepdim=True)
         return torch.cat((rgb, lab[:, :2], sobel, magnitude, saliency, xyz[:, 1:2]), dim=1)
 
     def _question(
@@ -189,11 +189,11 @@ class FoldedRelevance(nn.Module):
         magnitude = textures[:, 7:8]
         salience = magnitude / magnitude.amax(dim=2, keepdim=True).clamp(min=TINY)
         cells = self.cells_weight @ textures + self.cells_shift
-        length = torch.sqrt((cells * cells).sum(dim=1, keepdim=True))
-        wanted_length = torch.sqrt((wanted * wanted).sum(dim=2, keepdim=True))
-        product = (wanted @ self.question_weight) @ cells
-        cosine = product / (length * wanted_length).clamp(min=TINY)
-        scores = torch.cat((entropy, salience, 0.5 + 0.5 * cosine), dim=1)
+        length = torch.linalg.vector_norm(cells, dim=1, keepdim=True)
+        wanted_length = torch.linalg.vector_norm(wanted, dim=2, keepdim=True)
+        half_product = (wanted @ self.question_weight) @ cells
+        agreement = 0.5 + half_product / (length * wanted_length).clamp(min=TINY)
+        scores = torch.cat((entropy, salience, agreement), dim=1)
         weights = self.balancer.weigh(scores, to_balancer)
         relevance = (weights.unsqueeze(1) @ scores).squeeze(1)
         return allocate(relevance, self.kept), relevance.reshape(-1, *self.grid).float()
