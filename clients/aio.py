@@ -1,5 +1,6 @@
 """The clients for asyncio: any number of answers at once over one connection."""
 
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Self
@@ -7,7 +8,7 @@ from typing import Self
 import grpc
 from tritonclient.grpc import service_pb2_grpc
 
-from clients.errors import AnswerError, cut_short, from_grpc
+from clients.errors import AnswerError, cut_short, from_grpc, past_deadline
 from clients.request import CHANNEL_OPTIONS, MODEL, Question, infer_request
 from clients.response import Answer, AnswerBuilder, Chunk, parse_chunk
 
@@ -46,6 +47,7 @@ class AsyncClient:
         request = infer_request(question, model=self._model, request_id=request_id)
         # As in clients.streaming: both sides of the stream end after the one request, and the
         # stream is read to its end behind an error.
+        start = time.monotonic()
         call = self._stub.ModelStreamInfer(iter([request]), timeout=timeout)
         last: Chunk | None = None
         failure: AnswerError | None = None
@@ -60,6 +62,9 @@ class AsyncClient:
                     last = chunk
                     yield chunk
         except grpc.RpcError as error:
+            if timeout is not None and time.monotonic() - start >= timeout:
+                # grpc.aio says "Internal error from Core" where the deadline was over at once.
+                raise past_deadline(timeout) from None
             raise from_grpc(error) from None
         finally:
             call.cancel()

@@ -62,6 +62,11 @@ def from_grpc(error: grpc.RpcError) -> AnswerError:
     return _BY_STATUS.get(status, AnswerError)(error.details() or status, status)
 
 
+def past_deadline(timeout: float) -> DeadlineExceededError:
+    """The time that the caller allowed, in seconds, is over."""
+    return DeadlineExceededError(f"No answer within {timeout:g} s.", "DEADLINE_EXCEEDED")
+
+
 def cut_short() -> AnswerError:
     """The server closed the stream in good order, yet sent no last response."""
     return AnswerError("The stream ended before the last response of the answer.", "DATA_LOSS")
