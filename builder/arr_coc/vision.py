@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 from transformers.vision_utils import get_vision_interpolation_indices_and_weights
 
-from builder.arr_coc.kernels import fast_gelu, multi_head_attention, rotate_heads
+from builder.arr_coc.contrib import rotary_embedding
+from builder.arr_coc.kernels import fast_gelu, multi_head_attention
 
 _TANH_GELU = ("gelu_pytorch_tanh", "gelu_new", "gelu_fast")
 
@@ -98,8 +99,8 @@ class _Attention(nn.Module):
             for name in ("query", "key", "value")
         )
         if self.fused:
-            query = rotate_heads(query, places, cos, sin)
-            key = rotate_heads(key, places, cos, sin)
+            query = rotary_embedding(query, places, cos, sin)
+            key = rotary_embedding(key, places, cos, sin)
             mixed = multi_head_attention(query, key, value, self.heads)
         else:
             # Constants where every place is wanted.
