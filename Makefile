@@ -8,7 +8,7 @@ CHECKPOINT := examples/tiny/checkpoint/model.safetensors
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install demo build serve schema test test-all lint format lock clean up bench-pipeline
+.PHONY: install demo build serve schema test test-all lint format lock clean up bench-pipeline bench-language
 
 install: $(STAMP)
 
@@ -53,6 +53,9 @@ test: $(CHECKPOINT)
 
 test-all: $(CHECKPOINT)
 	$(BIN)/python -m pytest -m "not gpu"
+
+bench-language: $(STAMP)
+	$(BIN)/python -m benchmarks.language
 
 bench-pipeline: $(STAMP)
 	$(BIN)/python -m benchmarks.pipeline --pictures docs

@@ -1,0 +1,332 @@
+"""The language stage's engine against transformers on the same weights.
+
+    python -m benchmarks.language [--quick] [--output benchmarks/results/language.json]
+
+Random weights of Qwen2-0.5B's shape, 64 visual and 32 text tokens, greedy answers of 16 to 256
+tokens. Two threads on both sides; the sides alternate and medians are kept. Every fp32 answer is
+compared with transformers' tokens. In the mixed case transformers would take an hour, so
+- one after another: the request whose length is nearest to the mean is timed;
+- padded batch: its prompts and the first eighth of its steps are timed, and the steps counted up to
+  the longest answer (later ones see more tokens, so this is in its favour).
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks._language_model import (
+    PROMPT_TOKENS,
+    Compiled,
+    Prompt,
+    Tokens,
+    make_model,
+    make_prompts,
+    padded,
+    sequential,
+)
+from builder.export.decoder import export_text_model
+from builder.runtime.models.language.decoder import Decoder, SessionSettings
+from builder.runtime.models.language.engine import EXTRA_ROWS, Engine, EngineSettings
+from builder.runtime.models.language.generation import Generation, Piece, Summary
+from builder.runtime.models.language.options import GenerationOptions
+from builder.spec.language import LanguageStage, WeightFormat
+from builder.spec.releases import onnx_limits
+
+THREADS = 2
+SLOTS = 16
+CHUNK = 64
+
+
+@dataclass
+class Collected:
+    """A sink that keeps the answer and the time of each piece."""
+
+    tokens: list[int] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    done: threading.Event = field(default_factory=threading.Event)
+    summary: Summary | None = None
+    error: str = ""
+    cancelled: bool = False
+
+    def send(self, piece: Piece) -> None:
+        """Keep a piece."""
+        self.tokens += piece.ids
+        self.times.append(time.perf_counter())
+
+    def finish(self, piece: Piece, summary: Summary) -> None:
+        """Keep the rest."""
+        self.send(piece)
+        self.summary = summary
+        self.done.set()
+
+    def fail(self, message: str) -> None:
+        """Keep the error."""
+        self.error = message
+        self.done.set()
+
+    def is_cancelled(self) -> bool:
+        """As told."""
+        return self.cancelled
+
+
+class EachToken:
+    """In the place of `TextStream`: random ids have no text, and each is to be sent at once."""
+
+    stopped = False
+
+    def push(self, token: int) -> str:
+        """Something to send."""
+        return "x"
+
+    def finish(self) -> str:
+        """Nothing is held back."""
+        return ""
+
+
+class Ours:
+    """An engine over one artifact."""
+
+    def __init__(self, path: Path, *, chunk: int = CHUNK, draft: int = 0) -> None:
+        """Load it."""
+        self.decoder = Decoder(
+            path, SLOTS + EXTRA_ROWS, PROMPT_TOKENS + 256, SessionSettings(THREADS)
+        )
+        settings = EngineSettings(SLOTS, prefill_chunk=chunk, draft_tokens=draft)
+        self.engine = Engine(self.decoder, [], settings, print)
+
+    def submit(self, prompt: Prompt, max_tokens: int | None = None) -> Collected:
+        """Send a request."""
+        sink = Collected()
+        options = GenerationOptions(max_tokens or prompt.max_tokens, 64)
+        text: Any = EachToken()
+        self.engine.submit(Generation(prompt.sequence, prompt.embeds, options, sink, text))
+        return sink
+
+    def __call__(self, prompts: list[Prompt]) -> Tokens:
+        """Answer all at once."""
+        sinks = [self.submit(prompt) for prompt in prompts]
+        for sink in sinks:
+            sink.done.wait()
+            if sink.error:
+                raise RuntimeError(sink.error)
+        return [sink.tokens for sink in sinks]
+
+    def close(self) -> None:
+        """End the engine."""
+        self.engine.stop()
+
+
+def log_spaced(count: int, least: int, most: int) -> list[int]:
+    """Answer lengths, many short and few long, in no order."""
+    lengths = [int(x) for x in np.geomspace(least, most, count).round()]
+    return [int(x) for x in np.random.default_rng(1).permutation(lengths)]
+
+
+Answer = Callable[[list[Prompt]], Tokens]
+
+
+def rates(runs: int, sides: dict[str, tuple[Answer, list[Prompt]]]) -> dict[str, Any]:
+    """Median seconds and tokens a second of each side, the sides in turn; and their tokens."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    answers: dict[str, Tokens] = {}
+    for run in range(runs):
+        for name, (answer, prompts) in sides.items():
+            start = time.perf_counter()
+            answers[name] = answer(prompts)
+            seconds[name].append(time.perf_counter() - start)
+            print(f"  run {run + 1}: {name} {seconds[name][-1]:.1f} s", flush=True)
+    rate = {name: sum(map(len, answers[name])) / statistics.median(seconds[name]) for name in sides}
+    return {"rate": rate, "answers": answers}
+
+
+def row(case: str, metric: str, baseline: float, ours: float, **more: Any) -> dict[str, Any]:
+    """One line of the results, of a metric of which more is better."""
+    ratio = round(ours / baseline, 3)
+    print(f"{case}: {metric}: {baseline:.3f} -> {ours:.3f}: {ratio}x {more or ''}", flush=True)
+    return {"case": case, "metric": metric, "baseline": baseline, "ours": ours, "ratio": ratio,
+            **more}  # fmt: skip
+
+
+def one_stream(model: Any, folder: Path, runs: int, tokens: int, compiled: bool) -> list[Any]:
+    """One request after another, each artifact and each way of transformers."""
+    prompts = make_prompts(model, [tokens])
+    names = ("fp32", "int8", "int4")
+    ours = {name: Ours(folder / name / "decoder.onnx") for name in names}
+    ours["drafts"] = Ours(folder / "fp32" / "decoder.onnx", draft=4)
+    sides: dict[str, tuple[Answer, list[Prompt]]] = {
+        "eager": (lambda p: sequential(model, p), prompts)
+    }
+    if compiled:
+        fast = Compiled(model, PROMPT_TOKENS + 256)
+        start = time.perf_counter()
+        fast(prompts)
+        print(f"compiled in {time.perf_counter() - start:.0f} s", flush=True)
+        sides["compiled"] = (fast, prompts)
+    sides |= {name: (engine, prompts) for name, engine in ours.items()}
+    result = rates(runs, sides)
+    for engine in ours.values():
+        engine.close()
+    rate, answers = result["rate"], result["answers"]
+    wanted = answers["eager"]
+    agree = {
+        name: float(np.mean(np.array(answers[name][0]) == np.array(wanted[0]))) for name in sides
+    }
+    stats = ours["drafts"].engine.stats
+    acceptance = round(stats.accepted / max(stats.drafted, 1), 3)
+    unit = "tokens/s"
+    rows = [
+        row("one-stream-fp32", unit, rate["eager"], rate["fp32"], identical=agree["fp32"] == 1),
+        row("one-stream-int8", unit, rate["eager"], rate["int8"], same_tokens=agree["int8"]),
+        row("one-stream-int4", unit, rate["eager"], rate["int4"], same_tokens=agree["int4"]),
+        row("one-stream-drafts-vs-none", unit, rate["fp32"], rate["drafts"],
+            identical=agree["drafts"] == 1, acceptance=acceptance),
+    ]  # fmt: skip
+    if compiled:
+        rows.append(row("one-stream-fp32-vs-compiled", unit, rate["compiled"], rate["fp32"]))
+    return rows
+
+
+def mixed(model: Any, folder: Path, runs: int, most: int) -> list[Any]:
+    """Sixteen requests of mixed length."""
+    prompts = make_prompts(model, log_spaced(SLOTS, 16, most), seed=1)
+    tokens = sum(prompt.max_tokens for prompt in prompts)
+    typical = min(prompts, key=lambda prompt: abs(prompt.max_tokens - tokens / SLOTS))
+    steps = most // 8
+    ours, int4 = (Ours(folder / name / "decoder.onnx") for name in ("fp32", "int4"))
+    result = rates(
+        runs,
+        {
+            "sequential": (lambda p: sequential(model, p), [typical]),
+            "prompts": (lambda p: padded(model, p, 1), prompts),
+            "padded": (lambda p: padded(model, p, steps), prompts),
+            "ours": (ours, prompts),
+            "int4": (int4, prompts),
+        },
+    )
+    ours.close()
+    int4.close()
+    seconds, answers = result["seconds"], result["answers"]
+    step = (seconds["padded"] - seconds["prompts"]) / (steps - 1)
+    whole = seconds["prompts"] + step * (most - 1)
+    same = {
+        "identical_to_sequential": answers["ours"][prompts.index(typical)]
+        == answers["sequential"][0],
+        "identical_to_padded": sum(
+            a[: len(b)] == b for a, b in zip(answers["ours"], answers["padded"], strict=True)
+        ),
+    }
+    unit = "tokens/s, 16 streams"
+    alone = typical.max_tokens / seconds["sequential"]
+    batch = tokens / seconds["ours"]
+    return [
+        row("mixed-16-vs-sequential", unit, alone, batch, **same),
+        row("mixed-16-vs-padded", unit, tokens / whole, batch, step_ms=round(step * 1000)),
+        row("mixed-16-int4-vs-sequential", unit, alone, tokens / seconds["int4"]),
+    ]
+
+
+def first_token(prompts: list[Prompt], ours: Ours, runs: int) -> tuple[list[float], list[float]]:
+    """Seconds to a newcomer's first token, and the longest gap of the others meanwhile."""
+    others = [ours.submit(prompt, 256) for prompt in prompts[: SLOTS - 1]] if runs < 0 else []
+    while others and not all(other.times for other in others):
+        time.sleep(0.05)
+    seconds, gaps = [], []
+    for _ in range(abs(runs)):
+        start = time.perf_counter()
+        newcomer = ours.submit(prompts[-1], 1)
+        newcomer.done.wait()
+        seconds.append(newcomer.times[0] - start)
+        spans = (np.diff([t for t in other.times if t > start - 1]) for other in others)
+        gaps.append(max((float(span.max()) for span in spans if span.size), default=0.0))
+        time.sleep(0.3)
+    for other in others:
+        other.cancelled = True
+        other.done.wait()
+    return seconds, gaps
+
+
+def under_load(model: Any, folder: Path, runs: int) -> list[Any]:
+    """Time to first token of a newcomer: alone, and while fifteen others decode."""
+    prompts = make_prompts(model, [256] * SLOTS, seed=2)
+    rows = []
+    for name, chunk in (("ttft-under-load", CHUNK), ("ttft-under-load-whole-prefill", 0)):
+        ours = Ours(folder / "fp32" / "decoder.onnx", chunk=chunk)
+        ours([prompts[0].__class__(prompts[0].ids, prompts[0].pixels, prompts[0].embeds, 1)])
+        idle, loaded, gaps = [], [], []
+        for _ in range(runs):
+            idle += first_token(prompts, ours, 2)[0]
+            seconds, longest = first_token(prompts, ours, -2)
+            loaded += seconds
+            gaps += longest
+        ours.close()
+        a, b = statistics.median(idle), statistics.median(loaded)
+        gap = round(statistics.median(gaps), 3)
+        print(f"{name}: idle {a:.3f} s, loaded {b:.3f} s, ratio {a / b:.3f}; longest gap {gap} s")
+        rows.append({"case": name, "metric": "s", "baseline": a, "ours": b,
+                     "ratio": round(a / b, 3), "longest_gap_of_the_others_s": gap})  # fmt: skip
+    return rows
+
+
+def machine() -> dict[str, Any]:
+    """What it was measured on, and at which commit."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return {"cpu": cpu, "cores": os.cpu_count(), "python": platform.python_version(),
+            "load_average": os.getloadavg()[0], "commit": commit}  # fmt: skip
+
+
+def main() -> None:
+    """Measure and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="six layers, short answers, one run")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--no-compiled", action="store_true", help="leave the compiled side out")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/language.json"))
+    arguments = parser.parse_args()
+    runs = 1 if arguments.quick else arguments.runs
+    torch.set_num_threads(THREADS)
+    before = machine()
+    model = make_model(6 if arguments.quick else 24)
+    formats: tuple[WeightFormat | None, ...] = (None, "int8", "int4")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for weights in formats:
+            path = folder / (weights or "fp32") / "decoder.onnx"
+            path.parent.mkdir()
+            export_text_model(
+                model.model.language_model,
+                model.lm_head,
+                path,
+                precision="fp32",
+                stage=LanguageStage(weights=weights),
+                limits=onnx_limits("24.10"),
+            )
+            print(f"exported {weights or 'fp32'}", flush=True)
+        most = 48 if arguments.quick else 256
+        compiled = not (arguments.quick or arguments.no_compiled)
+        rows = one_stream(model, folder, runs, most // 4, compiled)
+        rows += under_load(model, folder, runs)
+        rows += mixed(model, folder, runs, most)
+    result = {"machine": before, "threads": THREADS, "runs": runs, "rows": rows}
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
