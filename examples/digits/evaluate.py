@@ -22,12 +22,12 @@ from builder.arr_coc.relevance import Relevance
 from builder.arr_coc.scorers import perspectival
 from builder.arr_coc.texture import texture_array
 
-from .checkpoint import load_network
 from .language import Encoder
 from .network import Network
 from .questions import KINDS, example
 from .scenes import CELL, SIDE
 from .selection import relevances, top
+from .storage import load_network
 from .tower import cell_labels
 
 GRID = (SIDE // CELL, SIDE // CELL)

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 import typer
 
-from .checkpoint import load_network
 from .language import Encoder
 from .questions import example
 from .scenes import CELL
 from .selection import relevances
+from .storage import load_network
 
 mpl.use("agg")
 from matplotlib import pyplot as plt

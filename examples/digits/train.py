@@ -28,11 +28,11 @@ from torch.utils.data import DataLoader
 from builder.arr_coc.relevance import Relevance
 
 from .batches import ONE_DIGIT, QUESTIONS, SCENES, SINGLE_QUESTIONS, Batches, Shape
-from .checkpoint import save_checkpoint
 from .model import build_model
 from .network import Network
 from .selection import build_relevance, relevances, soft_gates
 from .state import STATE, load_moments, load_state, save_state
+from .storage import save_checkpoint
 from .vocabulary import build_tokenizer
 
 CURVE = "curve.jsonl"
