@@ -22,6 +22,8 @@ def _packed(*layers: Any) -> nn.Parameter:
 class _Layer(nn.Module):
     """One decoder layer with packed weights."""
 
+    head_norms: nn.ModuleList | None
+
     def __init__(self, layer: Any) -> None:
         super().__init__()
         attention, mlp = layer.self_attn, layer.mlp
@@ -39,18 +41,43 @@ class _Layer(nn.Module):
             [layer.input_layernorm.weight, layer.post_attention_layernorm.weight]
         )
         self.epsilon = float(layer.input_layernorm.variance_epsilon)
+        # Qwen3-VL normalizes each head of queries and keys.
+        self.head_norms = None
+        if hasattr(attention, "q_norm"):
+            self.head_norms = nn.ModuleList([attention.q_norm, attention.k_norm])
+
+
+def _mrope_axes(text_model: Any) -> list[int]:
+    """Which position (0: time, 1: row, 2: column) turns each of the d / 2 angles.
+
+    Qwen2-VL has them in sections; Qwen3-VL interleaves rows and columns with time.
+    """
+    sections = [int(s) for s in text_model.rotary_emb.mrope_section]
+    if not text_model.config.model_type.startswith("qwen3_vl"):
+        return [i % 3 for i, size in enumerate(sections) for _ in range(size)]
+    axes = [0] * sum(sections)
+    for axis in (1, 2):
+        places = range(axis, sections[axis] * 3, 3)
+        for place in places:
+            axes[place] = axis
+    return axes
 
 
 class Decoder(nn.Module):
-    """Qwen2-VL's text model and head: ids or visual embeddings in, next-token logits out."""
+    """Qwen2-VL's or Qwen3-VL's text model: ids or visual embeddings in, next-token logits out."""
 
-    def __init__(self, text_model: Any, head: Any, *, tied: bool) -> None:
-        """Wrap a `Qwen2VLTextModel` and the `lm_head` linear layer; weights are repacked.
+    axes: torch.Tensor
+
+    def __init__(
+        self, text_model: Any, head: Any, *, tied: bool, deepstack_layers: int = 0
+    ) -> None:
+        """Wrap a `Qwen2VLTextModel` or `Qwen3VLTextModel` and the head; weights are repacked.
 
         Args:
             text_model: The text model.
             head: The head, without a bias.
             tied: Multiply by the embedding itself (one copy in the file), not by a packed head.
+            deepstack_layers: First layers behind which a DeepStack feature is added.
         """
         super().__init__()
         config = text_model.config
@@ -65,19 +92,23 @@ class Decoder(nn.Module):
             getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         )
         self.hidden_size = int(config.hidden_size)
-        self.sections = [int(s) for s in text_model.rotary_emb.mrope_section]
+        self.deepstack_layers = deepstack_layers
+        self.register_buffer("axes", torch.tensor(_mrope_axes(text_model)), persistent=False)
 
     @property
     def num_layers(self) -> int:
         """Number of decoder layers, each with one key and one value buffer."""
         return len(self.layers)
 
+    def _normalized(self, norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        """Each head of [B, S, heads * d] through an RMS norm."""
+        heads: torch.Tensor = norm(x.reshape(*x.shape[:2], -1, self.head_dim))
+        return heads.reshape(x.shape)
+
     def _rotary_tables(self, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosine and sine [B * S, d / 2] of M-RoPE positions [B, 3, S], a row a token."""
-        angles = position_ids.transpose(0, 1).unsqueeze(-1).float() * self.rotary.inv_freq.float()
-        parts = angles.split(self.sections, dim=-1)
-        mixed = torch.cat([part[i % 3] for i, part in enumerate(parts)], dim=-1)
-        mixed = mixed.reshape(-1, self.head_dim // 2)
+        positions = position_ids[:, self.axes].transpose(1, 2).float()
+        mixed = (positions * self.rotary.inv_freq.float()).reshape(-1, self.head_dim // 2)
         scale = self.rotary.attention_scaling
         return mixed.cos() * scale, mixed.sin() * scale
 
@@ -96,7 +127,8 @@ class Decoder(nn.Module):
 
         Args:
             input_ids: int64 [B, S].
-            visual_embeds: [B, S, D], read where the mask is true.
+            visual_embeds: [B, S, D], read where the mask is true; [B, S, (1 + L) * D] with L
+                DeepStack features beside, zero where the mask is false.
             visual_mask: bool [B, S], true at visual tokens.
             position_ids: int64 [B, 3, S], M-RoPE positions (time, row, column).
             logits_index: int64 [B, N], the places in S whose logits are wanted.
@@ -108,7 +140,11 @@ class Decoder(nn.Module):
             Logits fp32 [B, N, V], then the key and value buffers of each layer.
         """
         embeds = self.embed_tokens(input_ids)
-        x = torch.where(visual_mask.unsqueeze(-1), visual_embeds.to(embeds.dtype), embeds)
+        visual = visual_embeds.to(embeds.dtype)
+        visual, *deepstack = (
+            torch.split(visual, self.hidden_size, dim=-1) if self.deepstack_layers else (visual,)
+        )
+        x = torch.where(visual_mask.unsqueeze(-1), visual, embeds)
         cos, sin = (table.to(x.dtype) for table in self._rotary_tables(position_ids))
         rows = torch.arange(cos.shape[0]).reshape(input_ids.shape)
         present: list[torch.Tensor] = []
@@ -121,6 +157,9 @@ class Decoder(nn.Module):
             if layer.qkv_bias is not None:
                 packed = packed + layer.qkv_bias
             query, key, value = torch.split(packed, layer.widths, dim=-1)
+            if layer.head_norms is not None:
+                query = self._normalized(layer.head_norms[0], query)
+                key = self._normalized(layer.head_norms[1], key)
             mixed, new_key, new_value = group_query_attention(
                 rotary_embedding(query, rows, cos, sin),
                 rotary_embedding(key, rows, cos, sin),
@@ -135,6 +174,8 @@ class Decoder(nn.Module):
             normal, x = skip_rms_norm(x, torch.matmul(mixed, layer.out), after, layer.epsilon)
             gate, up = torch.matmul(normal, layer.gate_up).chunk(2, dim=-1)
             added = torch.matmul(layer.act(gate) * up, layer.down)
+            if i < len(deepstack):
+                added = added + deepstack[i]
             present += (new_key, new_value)
         # Not take_along_dim: it fixes the batch size on export.
         last = (x + added).gather(1, logits_index.unsqueeze(-1).expand(-1, -1, self.hidden_size))

@@ -27,6 +27,7 @@ def export_decoder(source: ArrCoc, spec: Spec, path: Path) -> None:
         precision=spec.precision_of(stage),
         stage=stage,
         limits=onnx_limits(spec.triton_release),
+        deepstack_layers=source.facts.deepstack_layers,
     )
 
 
@@ -38,16 +39,18 @@ def export_text_model(
     precision: Precision,
     stage: LanguageStage,
     limits: OnnxLimits,
+    deepstack_layers: int = 0,
 ) -> None:
-    """Export a Qwen2-VL text model and its head.
+    """Export a Qwen2-VL or Qwen3-VL text model and its head.
 
     Args:
-        text_model: A `Qwen2VLTextModel`.
+        text_model: A `Qwen2VLTextModel` or `Qwen3VLTextModel`.
         head: Its `lm_head`.
         path: The file to write.
         precision: Of the activations, the cache, and the weights that are not quantized.
         stage: How the weights are quantized.
         limits: What the release can load.
+        deepstack_layers: DeepStack features beside a visual embedding.
 
     Raises:
         ExportError: the export failed.
@@ -58,7 +61,13 @@ def export_text_model(
     embedding = text_model.embed_tokens.weight
     tied = head.weight.shape == embedding.shape and torch.equal(head.weight, embedding)
     # Quantized weights are a copy anyway: the embedding stays as it is.
-    decoder = Decoder(text_model, head, tied=tied and stage.weights is None).eval()
+    decoder = Decoder(
+        text_model,
+        head,
+        tied=tied and stage.weights is None,
+        deepstack_layers=deepstack_layers,
+    ).eval()
+    visual_width = decoder.hidden_size * (1 + deepstack_layers)
     batch, length, wanted, cache = 3, 5, 2, 16
     layers = range(decoder.num_layers)
     past = [
@@ -68,7 +77,7 @@ def export_text_model(
     ]
     args = (
         torch.zeros((batch, length), dtype=torch.int64),
-        torch.zeros((batch, length, decoder.hidden_size), dtype=dtype),
+        torch.zeros((batch, length, visual_width), dtype=dtype),
         torch.zeros((batch, length), dtype=torch.bool),
         torch.zeros((batch, 3, length), dtype=torch.int64),
         torch.zeros((batch, wanted), dtype=torch.int64),

@@ -64,8 +64,9 @@ def _logits(
     for row, (pixels, prompt) in enumerate(cases):
         picture = torch.from_numpy(pixels.copy())
         kept, _ = reference.select(picture, prompt)
-        embeds = reference.embed_image(picture)
-        logits, generated = reference.logits(prompt, kept, embeds, _STEPS + 1)
+        embeds, features = reference.see(picture)
+        logits, generated = reference.logits(prompt, kept, embeds, _STEPS + 1, features)
+        beside = embeds if features is None else torch.cat((embeds, *features), dim=-1)
         wanted.append(logits.numpy())
         tokens.append(generated)
         places = np.sort(kept.numpy())
@@ -78,7 +79,7 @@ def _logits(
         sequences.append(sequence)
         size = sequence.input_ids.size
         visual = np.zeros((1, size, decoder.hidden_size), dtype=np.float32)
-        visual[0, sequence.visual_mask] = embeds.numpy()[places]
+        visual[0, sequence.visual_mask] = beside.numpy()[places]
         prefill = decoder.step(
             row,
             sequence.input_ids[None],

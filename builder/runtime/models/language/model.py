@@ -37,6 +37,14 @@ def _needed(request: Any, name: str) -> NDArray[Any]:
     return array
 
 
+def _visual_embeds(request: Any) -> NDArray[np.float32]:
+    """[N, (1 + L) * D]: each visual embedding with its L DeepStack features (Qwen3-VL) beside."""
+    embeds = _needed(request, "image_embeds")
+    if pb_utils.get_input_tensor_by_name(request, "deepstack") is None:
+        return embeds
+    return np.concatenate((embeds, *_needed(request, "deepstack")), axis=-1)
+
+
 class TritonPythonModel:
     """The language stage."""
 
@@ -125,7 +133,7 @@ class TritonPythonModel:
     def _generation(self, request: Any, sender: Any) -> Generation:
         options = self._options(request)
         prompt_ids = _needed(request, "prompt_ids")
-        embeds = _needed(request, "image_embeds")
+        embeds = _visual_embeds(request)
         relevance = _needed(request, "relevance_map")
         # Indices come most relevant first: a prefix is the choice of a smaller K.
         every = _needed(request, "kept_indices")
