@@ -43,6 +43,8 @@ class Entry:
     """A link to nothing, or an entry that cannot be looked at."""
     outside: bool = False
     """A link that leaves the repository; neither folder nor file to us."""
+    circular: bool = False
+    """A link to a folder that it lies in."""
 
 
 @dataclass(slots=True)
@@ -166,7 +168,9 @@ class Repository:
             status = entry.stat()
         except OSError:
             return Entry(entry.name, path, False, False, 0, broken=True)
-        return Entry(entry.name, path, is_dir, stat.S_ISREG(status.st_mode), status.st_size)
+        is_file = stat.S_ISREG(status.st_mode)
+        circular = entry.is_symlink() and is_dir and _is_above(path)
+        return Entry(entry.name, path, is_dir, is_file, status.st_size, circular=circular)
 
     def _inside(self, path: Path) -> bool:
         try:
@@ -174,6 +178,12 @@ class Repository:
         except (OSError, ValueError):
             return False
         return real == self._real or real.startswith(self._real.rstrip(os.sep) + os.sep)
+
+
+def _is_above(link: Path) -> bool:
+    """Whether a link points to a folder that it lies in."""
+    target = os.path.realpath(link)
+    return (os.path.realpath(link.parent) + os.sep).startswith(target + os.sep)
 
 
 def _words(error: Exception) -> str:

@@ -114,6 +114,30 @@ def links_stay_inside(model: Model) -> Iterator[Problem]:
 
 
 @rule(
+    "layout.link-circle",
+    section=_SECTION,
+    reason="Triton follows links when it looks for changes; two such links, and it is busy for "
+    "ever",
+    source="repository",
+    severity="advice",
+    needs_config=False,
+)
+def links_do_not_lead_back(model: Model) -> Iterator[Problem]:
+    """No link points to a folder that it lies in."""
+    folders = [model.folder]
+    folders += [model.repository.folder(model.path / name) for name in model.all_versions.values()]
+    for folder in folders:
+        for entry in folder.entries.values():
+            if entry.circular:
+                yield Problem(
+                    "",
+                    f"{model.file(entry.path)} is a link to a folder that it lies in",
+                    "remove it",
+                    file=model.file(entry.path),
+                )
+
+
+@rule(
     "layout.unreadable",
     section=_SECTION,
     reason="Triton gives up on a model when it cannot look at an entry of its folder",

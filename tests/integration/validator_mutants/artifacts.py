@@ -5,14 +5,17 @@ second or two each. Left out is what the latter refuses and the native one does 
 batches, batch inputs and outputs, states): see `docs/validator.md`.
 """
 
+from collections.abc import Iterable
 from random import Random
+from typing import TypeAlias
 
 import onnx
 from onnx import TensorProto, helper
 from tritonclient.grpc import model_config_pb2 as pb
 
-from .mutant import Mutant, Section, text
+from .mutant import Files, Mutant, Section, text
 
+_Io: TypeAlias = pb.ModelInput | pb.ModelOutput
 _GOOD = b"""import triton_python_backend_utils as pb_utils
 
 
@@ -69,7 +72,7 @@ def _python(rng: Random) -> Mutant:
     config.input.add(name="X", data_type=pb.TYPE_FP32, dims=[4])
     config.output.add(name="Y", data_type=pb.TYPE_FP32, dims=[4])
     source = rng.choice(_BAD_SOURCES if rng.random() < 0.35 else [_GOOD, *_SOURCES])
-    files: dict[str, bytes | None] = {
+    files: Files = {
         "1/model.py": source,
         "1/helper.py": _GOOD + b"\n\nOther = TritonPythonModel\n",
     }
@@ -117,7 +120,8 @@ def _graph(
     inputs, outputs, nodes = [], [], []
     for index in range(rng.randint(1, 2)):
         onnx_type = rng.choice(list(_ONNX_TYPES))
-        inner = [rng.choice([1, 3, 4, f"d{index}{k}"]) for k in range(rng.randint(0, 2))]
+        drawn = [rng.choice(["1", "3", "4", f"d{index}{k}"]) for k in range(rng.randint(0, 2))]
+        inner: list[int | str] = [int(dim) if dim.isdecimal() else dim for dim in drawn]
         dims: list[int | str] = ["batch", *inner] if batching else inner
         inputs.append(helper.make_tensor_value_info(f"X{index}", onnx_type, dims))
         outputs.append(helper.make_tensor_value_info(f"Y{index}", onnx_type, dims))
@@ -143,27 +147,29 @@ def _onnx(rng: Random) -> Mutant:
     for name in controls:
         control = config.sequence_batching.control_input.add(name=name).control.add()
         control.fp32_false_true.extend([0, 1])
-    files: dict[str, bytes | None] = {"1/model.onnx": graph.SerializeToString()}
+    files: Files = {"1/model.onnx": graph.SerializeToString()}
     for change in rng.choices(_ONNX_CHANGES, k=rng.choice([0, 1, 1, 1, 2])):
         change(rng, config, files)
     return Mutant("ONNX graph", {"config.pbtxt": text(config), **files}, "onnxruntime")
 
 
-_Files = dict[str, bytes | None]
+def _pick(rng: Random, ios: Iterable[_Io]) -> _Io:
+    """One of the tensors; where an earlier change left none, one that is not in the config."""
+    return rng.choice([*ios] or [pb.ModelInput(dims=[1])])
 
 
-def _io_name(rng: Random, config: pb.ModelConfig, files: _Files) -> None:
+def _io_name(rng: Random, config: pb.ModelConfig, files: Files) -> None:
     ios = rng.choice([config.input, config.output])
-    rng.choice(ios).name = rng.choice(["Z", "X0", "Y0"])
+    _pick(rng, ios).name = rng.choice(["Z", "X0", "Y0"])
 
 
-def _io_type(rng: Random, config: pb.ModelConfig, files: _Files) -> None:
+def _io_type(rng: Random, config: pb.ModelConfig, files: Files) -> None:
     types = [*_ONNX_TYPES.values(), pb.TYPE_BF16, pb.TYPE_INT32]
-    rng.choice([*config.input, *config.output]).data_type = rng.choice(types)
+    _pick(rng, [*config.input, *config.output]).data_type = rng.choice(types)
 
 
-def _io_dims(rng: Random, config: pb.ModelConfig, files: _Files) -> None:
-    io = rng.choice([*config.input, *config.output])
+def _io_dims(rng: Random, config: pb.ModelConfig, files: Files) -> None:
+    io = _pick(rng, [*config.input, *config.output])
     if not io.dims:
         return
     action = rng.randrange(4)
@@ -179,8 +185,8 @@ def _io_dims(rng: Random, config: pb.ModelConfig, files: _Files) -> None:
         io.dims.insert(0, -1)
 
 
-def _io_reshape(rng: Random, config: pb.ModelConfig, files: _Files) -> None:
-    io = rng.choice([*config.input, *config.output])
+def _io_reshape(rng: Random, config: pb.ModelConfig, files: Files) -> None:
+    io = _pick(rng, [*config.input, *config.output])
     if -1 not in io.dims and not io.HasField("reshape"):
         before = list(io.dims)
         del io.dims[:]
@@ -188,28 +194,28 @@ def _io_reshape(rng: Random, config: pb.ModelConfig, files: _Files) -> None:
         io.reshape.shape.extend(before)
 
 
-def _io_drop(rng: Random, config: pb.ModelConfig, files: _Files) -> None:
+def _io_drop(rng: Random, config: pb.ModelConfig, files: Files) -> None:
     ios = rng.choice([config.input, config.output])
     if len(ios) > 1:
         del ios[rng.randrange(len(ios))]
 
 
-def _io_add(rng: Random, config: pb.ModelConfig, files: _Files) -> None:
+def _io_add(rng: Random, config: pb.ModelConfig, files: Files) -> None:
     rng.choice([config.input, config.output]).add(name="W", data_type=pb.TYPE_FP32, dims=[1])
 
 
-def _io_optional(rng: Random, config: pb.ModelConfig, files: _Files) -> None:
-    rng.choice(config.input).optional = True
+def _io_optional(rng: Random, config: pb.ModelConfig, files: Files) -> None:
+    _pick(rng, config.input).optional = True
 
 
-def _no_ios(rng: Random, config: pb.ModelConfig, files: _Files) -> None:
+def _no_ios(rng: Random, config: pb.ModelConfig, files: Files) -> None:
     for field in rng.choice([["input"], ["output"], ["input", "output"], ["input", "output"]]):
         config.ClearField(field)
     if rng.random() < 0.3:
         config.max_batch_size = rng.choice([0, 2])
 
 
-def _batch(rng: Random, config: pb.ModelConfig, files: _Files) -> None:
+def _batch(rng: Random, config: pb.ModelConfig, files: Files) -> None:
     config.max_batch_size = rng.choice([0, 1, 8])
     if config.max_batch_size == 0 and rng.random() < 0.6:
         for io in (*config.input, *config.output):
@@ -219,8 +225,9 @@ def _batch(rng: Random, config: pb.ModelConfig, files: _Files) -> None:
             io.dims.extend([-1, *before])
 
 
-def _file(rng: Random, config: pb.ModelConfig, files: _Files) -> None:
+def _file(rng: Random, config: pb.ModelConfig, files: Files) -> None:
     content = files.pop("1/model.onnx", b"")
+    assert isinstance(content, bytes | None)
     action = rng.randrange(6)
     if action == 0:
         files["1/other.onnx"] = content
@@ -239,14 +246,14 @@ def _file(rng: Random, config: pb.ModelConfig, files: _Files) -> None:
         config.ClearField("backend")
 
 
-def _setting(rng: Random, config: pb.ModelConfig, files: _Files) -> None:
+def _setting(rng: Random, config: pb.ModelConfig, files: Files) -> None:
     key = rng.choice(["intra_op_thread_count", "inter_op_thread_count", "execution_mode"])
     config.parameters[key].string_value = rng.choice(["0", "1", "2", "x", "", "-1"])
     if key == "execution_mode" and rng.random() < 0.5:
         config.parameters["enable_mem_pattern"].string_value = rng.choice(["1", "0", "maybe"])
 
 
-def _accelerator(rng: Random, config: pb.ModelConfig, files: _Files) -> None:
+def _accelerator(rng: Random, config: pb.ModelConfig, files: Files) -> None:
     accelerators = config.optimization.execution_accelerators
     if rng.random() < 0.7:
         accelerators.cpu_execution_accelerator.add(name=rng.choice(["openvino", "nonsense"]))
@@ -274,7 +281,7 @@ def _completed(rng: Random) -> Mutant:
         config.platform = rng.choice(["onnxruntime_onnx", "tensorrt_plan", "nonsense"])
     names = {"1/model.onnx": graph.SerializeToString(), "1/model.py": _GOOD, "1/notes.txt": b""}
     chosen = rng.sample(list(names), rng.randint(0, 2))
-    files: _Files = {"1": None, **{name: names[name] for name in chosen}}
+    files: Files = {"1": None, **{name: names[name] for name in chosen}}
     if rng.random() < 0.85 or "1/model.onnx" not in chosen:
         files["config.pbtxt"] = text(config)
     if rng.random() < 0.1:

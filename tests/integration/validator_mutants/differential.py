@@ -44,6 +44,7 @@ class Verdict:
     def explain(self) -> str:
         """Everything that is needed to mend the rule."""
         config = self.mutant.files.get("config.pbtxt") or b""
+        assert isinstance(config, bytes)
         kind = "false accept" if self.we_accept else "false reject"
         return "\n".join(
             [
@@ -72,7 +73,7 @@ def make_mutants(sections: Iterable[Section], count: int, seed: int) -> list[Mut
 def _named(mutant: Mutant) -> Mutant:
     """`@` in a config stands for the mutant's own name."""
     config = mutant.files.get("config.pbtxt")
-    if config is not None and mutant.section != "text proto":
+    if isinstance(config, bytes) and mutant.section != "text proto":
         mutant.files["config.pbtxt"] = config.replace(b'"@', b'"' + mutant.name.encode())
     return mutant
 

@@ -4,7 +4,7 @@ from random import Random
 
 from tritonclient.grpc import model_config_pb2 as pb
 
-from .mutant import Mutant, Section, model, text
+from .mutant import Files, Mutant, Section, model, text
 
 _F = pb.TYPE_FP32
 
@@ -28,7 +28,7 @@ def _step(
     config.model_transaction_policy.decoupled = decoupled
     if policy:
         config.version_policy.latest.num_versions = policy["latest"]
-    files: dict[str, bytes | None] = dict.fromkeys(versions)
+    files: Files = dict.fromkeys(versions)
     return Mutant("", {"config.pbtxt": text(config), **files}, name=name)
 
 

@@ -5,10 +5,20 @@ from random import Random
 
 from google.protobuf import text_format
 
-from .mutant import Mutant, Section, base, text
+from .mutant import Files, Mutant, Section, base, text
 
 _FOLDERS = ["1", "2", "3", "10", "0", "01", "-1", "v1", "1-old", "warmup", "initial_state"]
 _FOLDERS += ["configs", "data", " 4", "+5", "7.5", "0x1"]
+_LINKS: list[Files] = [
+    {"4": "1"},
+    {"gone": "nowhere"},
+    {"5": "nowhere"},
+    {"loop": "loop"},
+    {"notes": "config.pbtxt"},
+    {"1/gone": "nowhere"},
+    {"6": "../step_fp32/1"},
+]
+"""All of them inside the repository."""
 
 
 def _layout(rng: Random) -> Mutant:
@@ -28,10 +38,11 @@ def _layout(rng: Random) -> Mutant:
             rng.choice([1, 1, 2, 3, 0, -1, 9]) for _ in range(rng.randint(0, 3))
         )
     config.name = rng.choices(["", "@", "another", "@x"], [8, 5, 1, 1])[0]
-    files: dict[str, bytes | None] = dict.fromkeys(folders)
+    files: Files = dict.fromkeys(folders)
     if rng.random() < 0.1:
         files["2"] = b"a file called like a version"
-        files = {path: content for path, content in files.items() if path != "2" or content}
+    if rng.random() < 0.15:
+        files.update(rng.choice(_LINKS))
     if rng.random() < 0.03:
         files["config.pbtxt"] = None
         return Mutant("directory and version layout", files)

@@ -8,16 +8,16 @@ from random import Random
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-FILE = bytes
-FOLDER = None
+Files = dict[str, bytes | str | None]
+"""Content by path; None is an empty folder, a `str` a link to what it says."""
 
 
 @dataclass
 class Mutant:
-    """Files of one model by path; a path with the value None is an empty folder."""
+    """The files of one model."""
 
     section: str
-    files: dict[str, bytes | None]
+    files: Files
     backend: str = "null"
     name: str = ""
 
@@ -26,8 +26,11 @@ class Mutant:
             target = repository / self.name / path
             if content is None:
                 target.mkdir(parents=True, exist_ok=True)
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, str):
+                target.symlink_to(content)
             else:
-                target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(content)
 
 
@@ -72,7 +75,7 @@ def text(config: pb.ModelConfig) -> bytes:
     return text_format.MessageToString(config).encode()
 
 
-def model(section: str, config: pb.ModelConfig, **files: bytes | None) -> Mutant:
+def model(section: str, config: pb.ModelConfig, **files: bytes | str | None) -> Mutant:
     """A mutant of one config, with version 1."""
     return Mutant(section, {"config.pbtxt": text(config), "1": None, **files})
 

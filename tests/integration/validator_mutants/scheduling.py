@@ -4,7 +4,7 @@ from random import Random
 
 from tritonclient.grpc import model_config_pb2 as pb
 
-from .mutant import Mutant, Section, base, dims, model, operated
+from .mutant import Files, Mutant, Section, base, dims, model, operated
 
 _Control = pb.ModelSequenceBatching.Control
 _KINDS = list(_Control.Kind.values())
@@ -114,7 +114,7 @@ def _control(rng: Random, control: "pb.ModelSequenceBatching.Control") -> None:
 def _states(rng: Random) -> Mutant:
     config = base(rng)
     config.sequence_batching.SetInParent()
-    files: dict[str, bytes | None] = {}
+    files: Files = {}
     for index in range(rng.randint(1, 2)):
         # Few mistakes: most of them kill the server, and a new one takes seconds.
         state = config.sequence_batching.state.add(
@@ -128,9 +128,7 @@ def _states(rng: Random) -> Mutant:
     return Mutant("sequence states", {**model("", config).files, **files})
 
 
-def _initial(
-    rng: Random, state: "pb.ModelSequenceBatching.State", files: dict[str, bytes | None]
-) -> None:
+def _initial(rng: Random, state: "pb.ModelSequenceBatching.State", files: Files) -> None:
     initial = state.initial_state.add(name="start" if rng.random() < 0.98 else "")
     initial.data_type = state.data_type if rng.random() < 0.98 else pb.TYPE_BOOL
     initial.dims.extend(2 if dim == -1 else dim for dim in state.dims)

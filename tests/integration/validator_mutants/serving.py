@@ -4,7 +4,7 @@ from random import Random
 
 from tritonclient.grpc import model_config_pb2 as pb
 
-from .mutant import Mutant, Section, base, model
+from .mutant import Files, Mutant, Section, base, model
 
 _PLATFORMS = ["", "ensemble", "onnxruntime_onnx", "tensorrt_plan", "pytorch_libtorch"]
 _PLATFORMS += ["tensorflow_savedmodel", "tensorflow_graphdef", "python", "nonsense"]
@@ -25,7 +25,7 @@ def _backend(rng: Random) -> Mutant:
         config.ensemble_scheduling.step.add(model_name="other")
     if rng.random() < 0.05:
         config.model_repository_agents.agents.add(name="nonsense")
-    files: dict[str, bytes | None] = {}
+    files: Files = {}
     if rng.random() < 0.3:
         files[f"1/{rng.choice(['model.plan', 'model.xml', 'model.bin', 'model.pt'])}"] = b"junk"
     return Mutant("platform and backend", {**model("", config).files, **files})
@@ -86,7 +86,7 @@ def _warmup(rng: Random) -> Mutant:
         del io.dims[:]
         io.dims.extend([4])
         io.reshape.shape.extend([2, 2])
-    files: dict[str, bytes | None] = {}
+    files: Files = {}
     for number in range(rng.randint(1, 2)):
         sample = config.model_warmup.add(
             name=f"w{number}", batch_size=rng.choice([0, 1, 1, 1, 1, 2]), count=rng.choice([0, 1])
@@ -103,7 +103,7 @@ def _warmup_input(
     rng: Random,
     value: "pb.ModelWarmup.Input",
     model_input: pb.ModelInput,
-    files: dict[str, bytes | None],
+    files: Files,
 ) -> None:
     value.data_type = model_input.data_type if rng.random() < 0.95 else pb.TYPE_INT16
     value.dims.extend(2 if dim == -1 else dim for dim in model_input.dims)

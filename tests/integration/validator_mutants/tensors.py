@@ -4,7 +4,7 @@ from random import Random
 
 from tritonclient.grpc import model_config_pb2 as pb
 
-from .mutant import Mutant, Section, base, dims, model, operated
+from .mutant import Mutant, Operator, Section, base, dims, model, operated
 
 
 def _any_io(rng: Random, config: pb.ModelConfig) -> pb.ModelInput | pb.ModelOutput:
@@ -85,6 +85,12 @@ _RESHAPES: list[tuple[list[int], list[int]]] = [
     ([1], [1]),
     ([1], [1, 1, 1]),
     ([8], [2, 2, 2]),
+    ([2**32, 2**32], [1]),
+    ([2**32, 2**32], [2**63 - 1]),
+    ([2**62, 2], [2, 2**62]),
+    ([2**62, 4], [1]),
+    ([2**63 - 1, -1], [2**63 - 1, -1]),
+    ([2**32, 2**32, -1], [-1]),
 ]
 
 
@@ -146,7 +152,7 @@ def _labels(rng: Random) -> Mutant:
     return Mutant("labels", {**model("", config).files, **files})
 
 
-_TENSOR_OPERATORS = [_name, _data_type, _dims, _format, _shape_tensor, _non_linear]
+_TENSOR_OPERATORS: list[Operator] = [_name, _data_type, _dims, _format, _shape_tensor, _non_linear]
 _TENSOR_OPERATORS += [_optional, _no_ios, _optional, _format]
 
 SECTIONS = [

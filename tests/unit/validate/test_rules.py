@@ -173,6 +173,9 @@ CASES: dict[str, Case] = {
     "layout.link-outside": Case(
         python(IO, **{"1/secret": "->/etc/passwd"}), python(IO, **{"1/inside": "->model.py"})
     ),
+    "layout.link-circle": Case(
+        python(IO, **{"1/back": "->.."}), python(IO, **{"1/beside": "->../assets", "assets": None})
+    ),
     "layout.unreadable": Case(python(IO, gone="->nowhere"), python(IO, here="->1")),
     "layout.crowded": Case(
         python(IO, **{f"{number}.txt": "" for number in range(10_001)}), python(IO)
