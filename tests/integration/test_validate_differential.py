@@ -68,7 +68,7 @@ def test_some_files(tmp_path: Path) -> None:
 @pytest.mark.timeout(7200)
 def test_all(tmp_path: Path) -> None:
     verdicts = run(CORE_SECTIONS, 120, tmp_path / "core")
-    verdicts += run(FILE_SECTIONS, 120, tmp_path / "files")
+    verdicts += run(FILE_SECTIONS, 60, tmp_path / "files")
     print(f"\n{table(verdicts)}")
     assert len(verdicts) >= 3000
     assert_agreement(verdicts)
