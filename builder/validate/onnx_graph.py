@@ -5,7 +5,7 @@ over a memory map, and every field that is not wanted is jumped over.
 """
 
 import mmap
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
@@ -17,7 +17,7 @@ from builder.validate.onnx_wire import BYTES, VARINT, WireError, fields
 _VALUE_LIMIT = 1 << 20
 _MODEL_IR, _MODEL_GRAPH, _MODEL_OPSET = 1, 7, 8
 _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT = 5, 11, 12
-_TENSOR_NAME = 8
+_TENSOR_NAME, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 8, 13, 14
 
 
 class OnnxReadError(Exception):
@@ -48,6 +48,8 @@ class GraphSignature:
     ir_version: int
     opset: int
     """Opset of the default domain; 0 if none is stated."""
+    external: dict[str, int] = field(default_factory=dict)
+    """Files with weights, as the model names them, and the bytes that each must have."""
 
 
 def read_signature(path: Path) -> GraphSignature:
@@ -79,17 +81,7 @@ def _read_model(data: mmap.mmap) -> GraphSignature:
                 opset = max(opset, version)
     if graph is None:
         raise OnnxReadError("it has no graph")
-    inputs: dict[str, TensorSignature] = {}
-    outputs: dict[str, TensorSignature] = {}
-    initializers: set[str] = set()
-    for number, wire, start, end in fields(data, *graph):
-        if wire != BYTES:
-            continue
-        if number in (_GRAPH_INPUT, _GRAPH_OUTPUT):
-            name, tensor = _read_value(data, start, end)
-            (inputs if number == _GRAPH_INPUT else outputs)[name] = tensor
-        elif number == _GRAPH_INITIALIZER:
-            initializers.add(_read_name(data, start, end))
+    inputs, outputs, initializers, external = _read_graph(data, *graph)
     if any(tensor.dims is None or -1 in tensor.dims for tensor in outputs.values()):
         inferred = infer_outputs(data)
         outputs = {name: _merge(t, inferred.get(name)) for name, t in outputs.items()}
@@ -97,7 +89,29 @@ def _read_model(data: mmap.mmap) -> GraphSignature:
     overridable = {name: inputs.pop(name) for name in list(inputs) if name in initializers}
     if ir_version < 4:
         overridable = {}
-    return GraphSignature(inputs, outputs, overridable, ir_version, opset)
+    return GraphSignature(inputs, outputs, overridable, ir_version, opset, external)
+
+
+def _read_graph(
+    data: mmap.mmap, start: int, end: int
+) -> tuple[dict[str, TensorSignature], dict[str, TensorSignature], set[str], dict[str, int]]:
+    """Inputs, outputs, names of initializers, and the files that hold some of them."""
+    inputs: dict[str, TensorSignature] = {}
+    outputs: dict[str, TensorSignature] = {}
+    initializers: set[str] = set()
+    external: dict[str, int] = {}
+    for number, wire, first, last in fields(data, start, end):
+        if wire != BYTES:
+            continue
+        if number in (_GRAPH_INPUT, _GRAPH_OUTPUT):
+            name, tensor = _read_value(data, first, last)
+            (inputs if number == _GRAPH_INPUT else outputs)[name] = tensor
+        elif number == _GRAPH_INITIALIZER:
+            name, location, size = _read_initializer(data, first, last)
+            initializers.add(name)
+            if location:
+                external[location] = max(size, external.get(location, 0))
+    return inputs, outputs, initializers, external
 
 
 def _merge(tensor: TensorSignature, inferred: tuple[int, ...] | None) -> TensorSignature:
@@ -132,14 +146,31 @@ def _read_opset(data: mmap.mmap, start: int, end: int) -> tuple[str, int]:
     domain, version = "", 0
     for number, wire, first, last in fields(data, start, end):
         if number == 1 and wire == BYTES:
-            domain = data[first : min(last, first + 256)].decode("utf-8", "replace")
+            domain = _text(data, first, last)
         elif number == 2 and wire == VARINT:
             version = first
     return domain, version
 
 
-def _read_name(data: mmap.mmap, start: int, end: int) -> str:
+def _read_initializer(data: mmap.mmap, start: int, end: int) -> tuple[str, str, int]:
+    """Name, external file ("" for none) and the bytes that the file must have at least."""
+    name = ""
+    is_external = False
+    entries: dict[str, str] = {}
     for number, wire, first, last in fields(data, start, end):
         if number == _TENSOR_NAME and wire == BYTES:
-            return data[first : min(last, first + 4096)].decode("utf-8", "replace")
-    return ""
+            name = _text(data, first, last)
+        elif number == _TENSOR_LOCATION and wire == VARINT:
+            is_external = first == TensorProto.EXTERNAL
+        elif number == _TENSOR_EXTERNAL and wire == BYTES:
+            pair = {n: _text(data, f, e) for n, w, f, e in fields(data, first, last) if w == BYTES}
+            entries[pair.get(1, "")] = pair.get(2, "")
+    if not is_external:
+        return name, "", 0
+    numbers = [entries.get(key, "0") for key in ("offset", "length")]
+    size = sum(int(number) for number in numbers if number.isdecimal() and len(number) < 20)
+    return name, entries.get("location", ""), size
+
+
+def _text(data: mmap.mmap, start: int, end: int) -> str:
+    return data[start : min(end, start + 4096)].decode("utf-8", "replace")

@@ -23,7 +23,6 @@ SOURCES = {
     "request": _CORE + "infer_request.cc",
     "rate_limiter": _CORE + "rate_limiter.cc",
     "sequence": _CORE + "sequence_batch_scheduler/sequence_batch_scheduler.cc",
-    "metrics": _CORE + "metric_model_reporter.cc",
     "proto": "https://github.com/triton-inference-server/common/blob/r24.10/protobuf/model_config.proto",
     "textproto": "https://protobuf.dev/reference/protobuf/textformat-spec/",
     "onnxruntime": "https://github.com/triton-inference-server/onnxruntime_backend/blob/r24.10/src/onnxruntime.cc",

@@ -125,8 +125,11 @@ class Repository:
         finally:
             os.close(descriptor)
 
-    def check_regular(self, path: Path) -> None:
-        """Raise `UnreadableError` unless `path` is a regular file inside the repository."""
+    def check_regular(self, path: Path) -> int:
+        """The bytes of a regular file inside the repository.
+
+        Raises `UnreadableError` where `path` is anything else.
+        """
         if not self._inside(path):
             raise UnreadableError("it is a link out of the repository")
         try:
@@ -135,6 +138,7 @@ class Repository:
             raise UnreadableError(_words(error)) from None
         if not stat.S_ISREG(status.st_mode):
             raise UnreadableError("it is no regular file")
+        return status.st_size
 
     def exists(self, path: Path) -> bool:
         """Whether `path` is there, inside the repository."""

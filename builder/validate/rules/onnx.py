@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
-from onnx import TensorProto
 from tritonclient.grpc import model_config_pb2 as pb
 
 from builder.validate import shapes
@@ -12,23 +11,11 @@ from builder.validate.findings import Problem
 from builder.validate.model import Model, type_name
 from builder.validate.onnx_graph import GraphSignature, TensorSignature
 from builder.validate.registry import rule
+from builder.validate.repository import UnreadableError
+from builder.validate.rules.onnx_sequence import controls, graphs, onnx_type
 
 _SECTION = "ONNX graph"
 _Io: TypeAlias = pb.ModelInput | pb.ModelOutput
-_Control = pb.ModelSequenceBatching.Control
-_BOOLEAN_TYPES = {
-    "int32_false_true": pb.TYPE_INT32,
-    "fp32_false_true": pb.TYPE_FP32,
-    "bool_false_true": pb.TYPE_BOOL,
-}
-
-
-def _graphs(model: Model) -> Iterator[tuple[int, GraphSignature, str]]:
-    """Version, graph and file of every version whose graph was read."""
-    if model.backend == "onnxruntime":
-        for version, graph in model.onnx_graphs.items():
-            if isinstance(graph, GraphSignature):
-                yield version, graph, model.file(model.onnx_path(version))
 
 
 def _inputs(model: Model, graph: GraphSignature) -> Iterator[tuple[str, _Io, TensorSignature]]:
@@ -71,6 +58,38 @@ def file_is_onnx(model: Model) -> Iterator[Problem]:
 
 
 @rule(
+    "onnx.external-data",
+    section=_SECTION,
+    reason="ONNX Runtime maps the weights from the files that the model names, beside it",
+    source="onnxruntime",
+)
+def weights_are_there(model: Model) -> Iterator[Problem]:
+    """Every file with weights lies in the model file's folder and is long enough."""
+    for version, graph, file in graphs(model):
+        folder = model.onnx_path(version).parent
+        for name, size in sorted(graph.external.items()):
+            try:
+                if name.startswith("/") or ".." in name.split("/"):
+                    raise UnreadableError("it is outside the model's folder")  # noqa: TRY301
+                found = model.repository.check_regular(folder / name)
+            except UnreadableError as error:
+                yield Problem(
+                    "",
+                    f"the weights {name!r} cannot be read: {error}",
+                    "copy the file beside the model, under this name",
+                    file=file,
+                )
+                continue
+            if found < size:
+                yield Problem(
+                    "",
+                    f"the weights {name!r} have {found} bytes, the model reads {size}",
+                    "copy the whole file",
+                    file=file,
+                )
+
+
+@rule(
     "onnx.release",
     section=_SECTION,
     reason="a Triton release has one ONNX Runtime, which refuses younger IR versions and opsets",
@@ -81,7 +100,7 @@ def release_knows_the_opset(model: Model) -> Iterator[Problem]:
     limits = model.target.onnx_limits
     if limits is None:
         return
-    for _, graph, file in _graphs(model):
+    for _, graph, file in graphs(model):
         if graph.ir_version > limits.ir_version or graph.opset > limits.opset:
             yield Problem(
                 "",
@@ -101,7 +120,7 @@ def release_knows_the_opset(model: Model) -> Iterator[Problem]:
 )
 def graph_can_batch(model: Model) -> Iterator[Problem]:
     """With `max_batch_size` above 0, the first dim of every configured tensor is free."""
-    for _, graph, file in _graphs(model):
+    for _, graph, file in graphs(model):
         declared_all = _declares_all(model)
         if not declared_all:
             trial = pb.ModelConfig()
@@ -133,7 +152,7 @@ def graph_can_batch(model: Model) -> Iterator[Problem]:
 )
 def inputs_are_the_graphs(model: Model) -> Iterator[Problem]:
     """The inputs of the config, with batch inputs, controls and states, are the graph's."""
-    for _, graph, _ in _graphs(model):
+    for _, graph, _ in graphs(model):
         known = {**graph.inputs, **graph.overridable}
         for index, model_input in enumerate(model.config.input):
             if model_input.name not in known:
@@ -164,7 +183,7 @@ def _fed_inputs(model: Model) -> list[str]:
     fed = [model_input.name for model_input in model.config.input if not model_input.optional]
     for batch_input in model.config.batch_input:
         fed += batch_input.target_name
-    fed += [name for _, name, _ in _controls(model)]
+    fed += [name for _, name, _ in controls(model)]
     fed += [state.input_name for state in sequence.state]
     return fed
 
@@ -177,7 +196,7 @@ def _fed_inputs(model: Model) -> list[str]:
 )
 def outputs_are_the_graphs(model: Model) -> Iterator[Problem]:
     """The outputs of the config are the graph's."""
-    for _, graph, _ in _graphs(model):
+    for _, graph, _ in graphs(model):
         for index, output in enumerate(model.config.output):
             if output.name not in graph.outputs:
                 yield Problem(
@@ -195,11 +214,11 @@ def outputs_are_the_graphs(model: Model) -> Iterator[Problem]:
 )
 def types_are_the_graphs(model: Model) -> Iterator[Problem]:
     """The data types are the graph's."""
-    for _, graph, _ in _graphs(model):
+    for _, graph, _ in graphs(model):
         for path, io, tensor in _ios(model, graph):
             expected = ONNX_TYPES.get(tensor.data_type)
             if expected is None:
-                name = _onnx_type(tensor.data_type)
+                name = onnx_type(tensor.data_type)
                 yield Problem(
                     f"{path}.data_type",
                     f"{io.name!r} is {name} in the graph, which Triton cannot feed",
@@ -222,7 +241,7 @@ def types_are_the_graphs(model: Model) -> Iterator[Problem]:
 )
 def input_dims_fit(model: Model) -> Iterator[Problem]:
     """Inputs have the graph's rank, and its size wherever the graph has one."""
-    for _, graph, _ in _graphs(model):
+    for _, graph, _ in graphs(model):
         for path, io, tensor in _inputs(model, graph):
             if not _is_ragged(io):
                 yield from _compare(model, path, io, tensor, exact=False)
@@ -236,7 +255,7 @@ def input_dims_fit(model: Model) -> Iterator[Problem]:
 )
 def output_dims_fit(model: Model) -> Iterator[Problem]:
     """Outputs have exactly the graph's dims, free dims being -1."""
-    for _, graph, _ in _graphs(model):
+    for _, graph, _ in graphs(model):
         for path, io, tensor in _outputs(model, graph):
             if not _is_scattered(model, io):
                 yield from _compare(model, path, io, tensor, exact=True)
@@ -250,7 +269,7 @@ def output_dims_fit(model: Model) -> Iterator[Problem]:
 )
 def ragged_inputs_are_flat(model: Model) -> Iterator[Problem]:
     """A ragged input is not optional and has one free dim in the graph."""
-    for _, graph, _ in _graphs(model):
+    for _, graph, _ in graphs(model):
         for path, io, tensor in _inputs(model, graph):
             if not _is_ragged(io):
                 continue
@@ -272,7 +291,7 @@ def ragged_inputs_are_flat(model: Model) -> Iterator[Problem]:
 )
 def optional_inputs_do_not_batch(model: Model) -> Iterator[Problem]:
     """Optional inputs have an initializer in the graph, and the model does not batch."""
-    for _, graph, _ in _graphs(model):
+    for _, graph, _ in graphs(model):
         for index, model_input in enumerate(model.config.input):
             if not model_input.optional:
                 continue
@@ -283,71 +302,6 @@ def optional_inputs_do_not_batch(model: Model) -> Iterator[Problem]:
                     "that name in the graph and max_batch_size: 0",
                     "remove optional",
                 )
-
-
-@rule(
-    "onnx.control",
-    section=_SECTION,
-    reason="Triton writes a control of the type and shape that it was told",
-    source="onnxruntime",
-)
-def controls_are_the_graphs(model: Model) -> Iterator[Problem]:
-    """Sequence controls are inputs of the graph with dims [1] and the right type."""
-    start = 1 if model.config.max_batch_size > 0 else 0
-    for _, graph, _ in _graphs(model):
-        for path, name, data_type in _controls(model):
-            tensor = graph.inputs.get(name)
-            if tensor is None:
-                yield Problem(
-                    path, f"the graph has no input {name!r}", "use the name of one of its inputs"
-                )
-                continue
-            if tensor.dims is not None and tensor.dims[start:] != (1,):
-                yield Problem(
-                    path,
-                    f"the control {name!r} has dims {shapes.words(tensor.dims)} in the graph, "
-                    "without the batch dim it must be [1]",
-                    "export the control with dims [1]",
-                )
-            if ONNX_TYPES.get(tensor.data_type) != data_type:
-                yield Problem(
-                    path,
-                    f"the control {name!r} is {type_name(data_type)} here and "
-                    f"{_onnx_type(tensor.data_type)} in the graph",
-                    "use the type of the graph",
-                )
-
-
-@rule(
-    "onnx.state",
-    section=_SECTION,
-    reason="the backend carries the state from the output to the input",
-    source="onnxruntime",
-)
-def states_are_the_graphs(model: Model) -> Iterator[Problem]:
-    """States are inputs and outputs of the graph with the state's type."""
-    for _, graph, _ in _graphs(model):
-        for index, state in enumerate(model.config.sequence_batching.state):
-            for field, name, tensors in (
-                ("input_name", state.input_name, graph.inputs),
-                ("output_name", state.output_name, graph.outputs),
-            ):
-                path = f"sequence_batching.state[{index}].{field}"
-                tensor = tensors.get(name)
-                if tensor is None:
-                    kind = field.partition("_")[0]
-                    yield Problem(
-                        path,
-                        f"the graph has no {kind} {name!r}",
-                        f"use one of {', '.join(sorted(tensors))}",
-                    )
-                elif ONNX_TYPES.get(tensor.data_type) != state.data_type:
-                    yield Problem(
-                        path,
-                        f"the state {name!r} is {type_name(state.data_type)} here and "
-                        f"{_onnx_type(tensor.data_type)} in the graph",
-                        "use the type of the graph",
-                    )
 
 
 def _declares_all(model: Model) -> bool:
@@ -363,19 +317,6 @@ def _is_scattered(model: Model, io: _Io) -> bool:
     return isinstance(io, pb.ModelOutput) and any(
         io.name in batch_output.target_name for batch_output in model.config.batch_output
     )
-
-
-def _controls(model: Model) -> Iterator[tuple[str, str, int]]:
-    """Path, tensor name and data type of every control."""
-    for index, control_input in enumerate(model.config.sequence_batching.control_input):
-        for number, control in enumerate(control_input.control):
-            path = f"sequence_batching.control_input[{index}].control[{number}]"
-            if control.kind == _Control.CONTROL_SEQUENCE_CORRID:
-                yield path, control_input.name, control.data_type
-                continue
-            given = [type_ for name, type_ in _BOOLEAN_TYPES.items() if getattr(control, name)]
-            if len(given) == 1:
-                yield path, control_input.name, given[0]
 
 
 def _compare(
@@ -415,9 +356,3 @@ def _fits(full: Sequence[int], graph_dims: Sequence[int], *, exact: bool) -> boo
         ours == theirs or (theirs == -1 and not exact)
         for ours, theirs in zip(full, graph_dims, strict=True)
     )
-
-
-def _onnx_type(data_type: int) -> str:
-    if data_type in TensorProto.DataType.values():
-        return TensorProto.DataType.Name(data_type)
-    return f"element type {data_type}"

@@ -10,6 +10,7 @@ from random import Random
 from typing import TypeAlias
 
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper
 from tritonclient.grpc import model_config_pb2 as pb
 
@@ -246,6 +247,27 @@ def _file(rng: Random, config: pb.ModelConfig, files: Files) -> None:
         config.ClearField("backend")
 
 
+def _weights(rng: Random, config: pb.ModelConfig, files: Files) -> None:
+    """Weights in a file beside the model, or not quite."""
+    content = files.get("1/model.onnx")
+    if not isinstance(content, bytes) or not content:
+        return
+    try:
+        graph = onnx.load_from_string(content)
+    except DecodeError:
+        return
+    tensor = graph.graph.initializer.add(name="W", data_type=TensorProto.FLOAT, dims=[4])
+    tensor.data_location = TensorProto.EXTERNAL
+    name = rng.choice(["weights.bin", "weights.bin", "weights.bin", "gone.bin", "../weights.bin"])
+    for key, value in (("location", name), ("offset", "0"), ("length", "16")):
+        tensor.external_data.add(key=key, value=value)
+    graph.graph.node.append(helper.make_node("Identity", ["W"], ["WOUT"]))
+    graph.graph.output.append(helper.make_tensor_value_info("WOUT", TensorProto.FLOAT, [4]))
+    files["1/model.onnx"] = graph.SerializeToString()
+    files["1/weights.bin"] = bytes(rng.choice([16, 16, 16, 64, 15, 0]))
+    files["weights.bin"] = bytes(16)
+
+
 def _setting(rng: Random, config: pb.ModelConfig, files: Files) -> None:
     key = rng.choice(["intra_op_thread_count", "inter_op_thread_count", "execution_mode"])
     config.parameters[key].string_value = rng.choice(["0", "1", "2", "x", "", "-1"])
@@ -262,7 +284,17 @@ def _accelerator(rng: Random, config: pb.ModelConfig, files: Files) -> None:
 
 
 _ONNX_CHANGES = [_io_name, _io_type, _io_dims, _io_dims, _io_reshape, _io_drop, _io_add]
-_ONNX_CHANGES += [_io_optional, _no_ios, _no_ios, _batch, _file, _setting, _accelerator]
+_ONNX_CHANGES += [
+    _weights,
+    _weights,
+    _io_optional,
+    _no_ios,
+    _no_ios,
+    _batch,
+    _file,
+    _setting,
+    _accelerator,
+]
 
 
 def _completed(rng: Random) -> Mutant:

@@ -4,6 +4,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import onnx as onnx_package
 import pytest
 from onnx import TensorProto, helper
 
@@ -49,6 +50,17 @@ def graph(
     made = helper.make_graph(nodes, "g", inputs, outputs, initializers)
     domain = helper.make_opsetid("", opset)
     model = helper.make_model(made, opset_imports=[domain], ir_version=8)
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def external(size: int) -> bytes:
+    """An ONNX model that reads `size` bytes of weights from `weights.bin`."""
+    model = onnx_package.load_from_string(graph())
+    tensor = model.graph.initializer.add(name="W", data_type=TensorProto.FLOAT, dims=[size // 4])
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", "weights.bin"), ("offset", "0"), ("length", str(size))):
+        tensor.external_data.add(key=key, value=value)
     data: bytes = model.SerializeToString()
     return data
 
@@ -558,6 +570,10 @@ CASES: dict[str, Case] = {
     ),
     # ONNX graphs.
     "onnx.file": Case(onnx("", b"junk"), onnx("")),
+    "onnx.external-data": Case(
+        onnx("", external(400), **{"1/weights.bin": bytes(399)}),
+        onnx("", external(400), **{"1/weights.bin": bytes(400)}),
+    ),
     "onnx.release": Case(onnx("", graph(opset=22)), onnx("", graph(opset=21))),
     "onnx.batch-dim": Case(
         onnx(f"max_batch_size: 4 {IO}", graph([2, 4])), onnx(f"max_batch_size: 4 {IO}")
