@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional as F
 
 from .questions import Question
-from .tower import attend, rotate
+from .tower import attend, attend_gated, rotate
 from .vocabulary import END, START, VISION_END, VISION_START
 
 # Tokens of the longest question with its answer, right-padded.
@@ -62,12 +62,17 @@ def layout(model: Any, rows: int, columns: int, questions: int, opening: int = 4
 
 
 def language_states(
-    model: Any, embeddings: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, bias: torch.Tensor
+    model: Any,
+    embeddings: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    bias: torch.Tensor,
+    gate: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Last hidden states [B, S, D] of input embeddings [B, S, D].
 
-    `cos`, `sin`: [S, head_dim] or [B, 1, S, head_dim]; `bias`: [S, S] or [B, 1, S, S], added to
-    the attention scores.
+    `cos`, `sin`: [S, head_dim] or [B, 1, S, head_dim]; `bias` [S, S] is added to the attention
+    scores; `gate` [B, S] multiplies the weight of each token as a key.
     """
     x = embeddings
     batch, length, width = x.shape
@@ -80,12 +85,13 @@ def language_states(
         key = attention.k_proj(normed).view(batch, length, heads // groups, -1).transpose(1, 2)
         value = attention.v_proj(normed).view(batch, length, heads // groups, -1).transpose(1, 2)
         cos_, sin_, bias_ = (constant.to(query.dtype) for constant in (cos, sin, bias))
-        mixed = attend(
-            rotate(query, cos_, sin_),
-            rotate(key, cos_, sin_).repeat_interleave(groups, dim=1),
-            value.repeat_interleave(groups, dim=1),
-            bias_,
-        )
+        query = rotate(query, cos_, sin_)
+        key = rotate(key, cos_, sin_).repeat_interleave(groups, dim=1)
+        value = value.repeat_interleave(groups, dim=1)
+        if gate is None:
+            mixed = attend(query, key, value, bias_)
+        else:
+            mixed = attend_gated(query, key, value, bias, gate[:, None, None])
         x = x + attention.o_proj(mixed.transpose(1, 2).reshape(batch, length, width))
         x = x + layer.mlp(layer.post_attention_layernorm(x))
     return text.norm(x)  # type: ignore[no-any-return]

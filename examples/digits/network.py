@@ -100,17 +100,16 @@ class Network(nn.Module):
         tokens: torch.Tensor,
         ids: torch.Tensor,
         targets: torch.Tensor,
-        log_gates: torch.Tensor,
+        gates: torch.Tensor,
     ) -> tuple[torch.Tensor, dict[str, float]]:
-        """Answer loss with gated tokens: log gates [B, Q, N]."""
+        """Answer loss with gated tokens: gates [B, Q, N], 1 or 0 for kept and dropped."""
         sequence, constants = self.sequences(tokens, ids)
         start, cells = len(self._opening), tokens.shape[1]
-        gates = log_gates.flatten(0, 1)
-        bias = constants.bias + nn.functional.pad(
-            gates, (start, sequence.shape[1] - start - cells)
-        ).unsqueeze(1)
+        gate = nn.functional.pad(
+            gates.flatten(0, 1).float(), (start, sequence.shape[1] - start - cells), value=1.0
+        )
         states = self._language(
-            self.model, sequence, constants.cos, constants.sin, bias.unsqueeze(1)
+            self.model, sequence, constants.cos, constants.sin, constants.bias, gate
         )[:, -ids.shape[-1] :]
         loss, said, wanted = answer_loss(self.model, states, targets.flatten(0, 1))
         return loss, {"answer": answer_share(said, wanted)}

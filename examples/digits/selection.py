@@ -1,9 +1,10 @@
-"""Keeping K of the visual tokens: hard, as it is served, and soft, as it is learned.
+"""Keeping K of the visual tokens, and learning which from the answer loss.
 
-Soft: every token of a question gets a gate in 0..1, the gates of a picture sum to K, and the log
-of the gate is added to the attention scores of the token's key, in every layer. A token with gate
-0 is then as good as dropped, and the answer loss reaches the relevance of kept and dropped tokens
-alike. The temperature goes down until the gates are all but hard.
+Forward, K tokens are kept and the others dropped, exactly as it is served. Backward, each token
+has a gate that multiplies its attention weight in every layer, so the loss says of every token,
+kept or dropped, whether more of it would help; a soft top-K passes that on to the relevance.
+(Soft gates in the forward pass were tried and failed: the language model turns up what the gates
+turn down, and with K tokens kept for good the choice is worse than random.)
 """
 
 import torch
@@ -11,8 +12,6 @@ from torch import nn
 
 from builder.arr_coc.relevance import Relevance, RelevanceConfig
 from builder.arr_coc.texture import texture_array
-
-_LOWEST = -30.0
 
 
 def build_relevance(width: int, seed: int) -> Relevance:
@@ -54,25 +53,30 @@ def relevances(
     return scores.view(batch, questions, -1)
 
 
-def soft_gates(relevance: torch.Tensor, kept: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Log gates [..., N]; gates are in 0..1 and sum to `kept` [...] (a soft top-K).
+def gates(relevance: torch.Tensor, kept: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Gates [..., N]: exactly 1 for the `kept` [...] most relevant cells and 0 for the others.
 
-    Relevance [..., N] is first scaled to deviation 1 within its picture, which changes no order.
+    The gradient is that of a soft top-K (Bengio et al., "Estimating or propagating gradients
+    through stochastic neurons", 2013: straight-through): sigmoids that sum to `kept`, of the
+    relevance scaled to deviation 1 within its picture, over `temperature`.
     """
     spread = relevance.std(dim=-1, keepdim=True).clamp(min=1e-6)
     z = (relevance - relevance.mean(dim=-1, keepdim=True)) / spread / temperature
     with torch.no_grad():
+        rank = relevance.argsort(dim=-1, descending=True).argsort(dim=-1)
+        hard = (rank < kept.round().unsqueeze(-1)).to(relevance.dtype)
         low, high = z.amin(-1) - 20, z.amax(-1) + 20
         for _ in range(40):
             middle = (low + high) / 2
             many = torch.sigmoid(z - middle.unsqueeze(-1)).sum(-1) > kept
             low, high = torch.where(many, middle, low), torch.where(many, high, middle)
-        gates = torch.sigmoid(z - middle.unsqueeze(-1))
-        slope = gates * (1 - gates) + 1e-12
+        soft = torch.sigmoid(z - middle.unsqueeze(-1))
+        slope = soft * (1 - soft) + 1e-12
         share = slope / slope.sum(-1, keepdim=True)
     # The threshold moves with the relevance, so that the sum stays (implicit derivative).
     threshold = middle + (share * (z - z.detach())).sum(-1)
-    return nn.functional.logsigmoid(z - threshold.unsqueeze(-1)).clamp(min=_LOWEST)
+    soft = torch.sigmoid(z - threshold.unsqueeze(-1))
+    return hard + soft - soft.detach()
 
 
 def top(relevance: torch.Tensor, kept: int) -> torch.Tensor:

@@ -65,6 +65,29 @@ def attend(
     return torch.softmax(scores, dim=-1) @ value
 
 
+def attend_gated(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    bias: torch.Tensor,
+    gate: torch.Tensor,
+) -> torch.Tensor:
+    """Attention whose weights are multiplied by a gate [..., 1, N] of each key, then normalized.
+
+    At gate 0 a key is dropped exactly, yet the gate has a gradient: what the key would add. A
+    token always sees itself, so that a dropped one looks as it would if it were kept.
+    """
+    scores = (query @ key.transpose(-1, -2)).float() * query.shape[-1] ** -0.5 + bias
+    itself = torch.eye(scores.shape[-1], dtype=torch.bool, device=scores.device)
+    gate = torch.where(itself, torch.ones_like(gate), gate)
+    with torch.no_grad():
+        highest = scores.masked_fill(gate < 0.5, float("-inf")).amax(dim=-1, keepdim=True)
+    # Clamped: a dropped key may score far higher than every kept one.
+    weights = torch.exp((scores - highest).clamp(max=5.0)) * gate
+    weights = weights / weights.sum(dim=-1, keepdim=True)
+    return weights.to(value.dtype) @ value
+
+
 def tower_states(tower: Any, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """Last hidden states [B, N, D] of patches [B, N, 3 * p * p] (before the merger)."""
     x = F.linear(x, tower.patch_embed.proj.weight.sum(dim=2).flatten(1))

@@ -30,14 +30,14 @@ from builder.arr_coc.relevance import Relevance
 from .batches import ONE_DIGIT, QUESTIONS, SCENES, SINGLE_QUESTIONS, Batches, Shape
 from .model import build_model
 from .network import Network
-from .selection import build_relevance, relevances, soft_gates
+from .selection import build_relevance, gates, relevances
 from .state import STATE, load_moments, load_state, save_state
 from .storage import save_checkpoint
 from .vocabulary import build_tokenizer
 
 CURVE = "curve.jsonl"
 SAVE_EVERY = 250
-LOG_EVERY = 50
+LOG_EVERY = 25
 WARM_STEPS = 100
 
 
@@ -46,8 +46,8 @@ class Phase:
     """One phase of the recipe.
 
     `rate` is the highest learning rate, `relevance_rate` that of the relevance modules (0: all
-    tokens are kept). `hot` and `cold` are the temperatures of the soft top-K at start and end;
-    `tower` says whether the tower learns too.
+    tokens are kept). `temperature` is that of the straight-through top-K; `tower` says
+    whether the tower learns too.
     """
 
     name: str
@@ -55,8 +55,7 @@ class Phase:
     steps: int
     rate: float
     relevance_rate: float = 0.0
-    hot: float = 0.5
-    cold: float = 0.02
+    temperature: float = 0.5
     tower: bool = True
 
 
@@ -64,8 +63,8 @@ PHASES = (
     Phase("read", ONE_DIGIT, 2000, 4e-3),
     Phase("scenes", SCENES, 1000, 2e-3),
     Phase("answers", QUESTIONS, 3500, 2e-3),
-    Phase("select", SINGLE_QUESTIONS, 1500, 3e-4, relevance_rate=1e-2, cold=0.1, tower=False),
-    Phase("together", SINGLE_QUESTIONS, 2000, 1e-3, relevance_rate=2e-3, hot=0.1),
+    Phase("select", SINGLE_QUESTIONS, 1200, 5e-4, relevance_rate=1e-2, tower=False),
+    Phase("together", SINGLE_QUESTIONS, 1500, 1e-3, relevance_rate=3e-3),
 )
 # K of the soft top-K is drawn between these, small ones as often as large ones.
 FEWEST_KEPT, MOST_KEPT = 3, 64
@@ -106,7 +105,7 @@ def schedule(phase: Phase, step: int) -> float:
 
 
 def phase_loss(
-    phase: Phase, step: int, network: Network, relevance: Relevance, batch: dict[str, torch.Tensor]
+    phase: Phase, network: Network, relevance: Relevance, batch: dict[str, torch.Tensor]
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """Loss and measures of one batch."""
     with torch.set_grad_enabled(phase.tower):
@@ -115,8 +114,7 @@ def phase_loss(
     if not phase.shape.questions:
         return loss, measures
     if phase.relevance_rate:
-        cooling = phase.hot * (phase.cold / phase.hot) ** (step / phase.steps)
-        answer, more = selection_loss(cooling, tokens, network, relevance, batch)
+        answer, more = selection_loss(phase.temperature, tokens, network, relevance, batch)
     else:
         answer, more = network.question_loss(tokens, batch["ids"], batch["targets"])
     measures |= more | {"answer loss": float(answer.detach())}
@@ -140,8 +138,8 @@ def selection_loss(
         generator = torch.Generator().manual_seed(int(batch["pixels"].sum()))
         share = torch.rand(scores.shape[:-1], generator=generator)
         kept = FEWEST_KEPT * (MOST_KEPT / FEWEST_KEPT) ** share
-        gates = soft_gates(scores, kept, temperature)
-    return network.gated_loss(tokens, batch["ids"], batch["targets"], gates)
+        chosen = gates(scores, kept, temperature)
+    return network.gated_loss(tokens, batch["ids"], batch["targets"], chosen)
 
 
 def fast_dtype() -> torch.dtype:
@@ -190,7 +188,7 @@ class Run:
             task = bar.add_task(phase.name, total=phase.steps, completed=start, note="")
             for step, batch in enumerate(steps_of(dataset, start, self.workers), start):
                 with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-                    loss, measures = phase_loss(phase, step, self.network, self.relevance, batch)
+                    loss, measures = phase_loss(phase, self.network, self.relevance, batch)
                 for tool in tools:
                     tool.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from examples.digits.batches import Batches, Shape
+from examples.digits.evaluate import evaluate, interval
 from examples.digits.handwriting import drawings, split_indices
 from examples.digits.language import BLOCK, IGNORED, Encoder, language_states, layout
 from examples.digits.model import build_model
@@ -16,7 +17,9 @@ from examples.digits.network import Network
 from examples.digits.palette import COLOURS
 from examples.digits.questions import KINDS, LARGER, Question, example, questions
 from examples.digits.scenes import SIDE, Digit, Scene, compose, scene_rng
+from examples.digits.selection import build_relevance, gates, top
 from examples.digits.state import load_moments, load_state, save_state
+from examples.digits.storage import load_network, save_checkpoint
 from examples.digits.tower import NOTHING, cell_labels, patches
 from examples.digits.vocabulary import build_tokenizer
 
@@ -272,3 +275,111 @@ def test_a_saved_run_continues_exactly(tmp_path: Path) -> None:
     step(resumed, resumed_tools)
     assert torch.equal(layer.weight, resumed.weight)
     assert torch.equal(layer.bias, resumed.bias)
+
+
+def test_gates_keep_the_most_relevant_and_their_gradient_keeps_the_sum() -> None:
+    torch.manual_seed(0)
+    relevance = torch.randn(2, 3, 64, dtype=torch.float64, requires_grad=True)
+    kept = torch.full((2, 3), 16.0)
+    chosen = gates(relevance, kept, 0.5)
+    hard = torch.zeros(2, 3, 64, dtype=torch.float64).scatter(-1, top(relevance.detach(), 16), 1.0)
+    torch.testing.assert_close(chosen.detach(), hard)
+    weights = torch.randn(2, 3, 64, dtype=torch.float64)
+    (chosen * weights).sum().backward()  # type: ignore[no-untyped-call]
+    assert relevance.grad is not None
+    assert relevance.grad.abs().min() > 0
+    # More of every cell alike changes nothing: K stays K.
+    torch.testing.assert_close(
+        relevance.grad.sum(-1), torch.zeros(2, 3, dtype=torch.float64), atol=1e-6, rtol=0
+    )
+
+
+def test_gated_tokens_answer_like_tokens_that_are_really_dropped(
+    model: Any, tokenizer: Any
+) -> None:
+    """What selection learns with is what is served, and dropped tokens get a gradient."""
+    network = Network(model, tokenizer)
+    shape = Shape(pictures=2, fewest=2, most=3, side=SIDE, questions=2)
+    batch = Batches(shape, seed=5, steps=1, tokenizer=tokenizer)[0]
+    torch.manual_seed(0)
+    relevance = torch.rand(2, 2, 64, requires_grad=True)
+    chosen = gates(relevance, torch.full((2, 2), 9.0), 0.5)
+    with torch.no_grad():
+        tokens = network.see(batch["pixels"])
+    loss, _ = network.gated_loss(tokens, batch["ids"], batch["targets"], chosen)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert relevance.grad is not None
+    assert (relevance.grad != 0).all()
+    with torch.no_grad():
+        sequence, constants = network.sequences(tokens, batch["ids"])
+        kept = top(relevance, 9).flatten(0, 1)
+        place = torch.cat(
+            (torch.arange(4).expand(4, -1), 4 + kept, torch.arange(68, 87).expand(4, -1)), dim=1
+        )
+        states = torch.stack(
+            [
+                model.model.language_model(
+                    inputs_embeds=row[at][None],
+                    position_ids=positions(8, 8, BLOCK)[:, None, at],
+                ).last_hidden_state[0, -BLOCK:]
+                for row, at in zip(sequence, place, strict=True)
+            ]
+        )
+        logits = model.lm_head(states)
+        targets = batch["targets"].flatten(0, 1)
+        stock = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED
+        )
+        torch.testing.assert_close(loss.detach(), stock, atol=1e-5, rtol=1e-5)
+        assert constants.cos.shape == (87, 32)
+
+
+def positions(rows: int, columns: int, after: int) -> torch.Tensor:
+    """M-RoPE positions int64 [3, S] of four tokens, a picture, one token, a block."""
+    row, column = np.divmod(np.arange(rows * columns), columns)
+    start = np.tile(np.arange(4), (3, 1))
+    picture = np.stack((np.zeros_like(row), row, column)) + 4
+    end = np.tile(4 + max(rows, columns) + np.arange(1 + after), (3, 1))
+    return torch.from_numpy(np.concatenate((start, picture, end), axis=1))
+
+
+def test_a_checkpoint_loads_as_the_network_that_was_saved(
+    model: Any, tokenizer: Any, tmp_path: Path
+) -> None:
+    save_checkpoint(tmp_path, model, tokenizer, build_relevance(128, 0))
+    network, relevance, _ = load_network(tmp_path)
+    assert relevance is not None
+    pixels = torch.from_numpy(example(0, "test", 0)[0].pixels())[None]
+    with torch.inference_mode():
+        assert torch.equal(network.see(pixels), Network(model, tokenizer).see(pixels))
+
+
+def test_evaluation_counts_every_question_once_for_each_selection(
+    model: Any, tokenizer: Any
+) -> None:
+    rows = evaluate(
+        Network(model, tokenizer),
+        build_relevance(128, 0),
+        Encoder(tokenizer),
+        count=60,
+        kept=[4],
+        seed=0,
+    )
+    assert {(row["selection"], row["kept"]) for row in rows} == {
+        ("all tokens", 64),
+        ("relevance", 4),
+        ("random", 4),
+        ("salient", 4),
+        ("mean query", 4),
+    }
+    for name in ("all tokens", "relevance"):
+        counts = {r["kind"]: r["questions"] for r in rows if r["selection"] == name}
+        assert counts.pop("all") == 60
+        assert sum(int(str(count)) for count in counts.values()) == 60
+
+
+def test_wilson_interval_of_a_known_case() -> None:
+    """90 of 100: 0.8256 to 0.9448 (Newcombe 1998, method 3)."""
+    low, high = interval(90, 100)
+    assert abs(low - 0.8256) < 1e-4
+    assert abs(high - 0.9448) < 1e-4
