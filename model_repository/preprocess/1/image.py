@@ -4,9 +4,25 @@ import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    WebPImagePlugin,
+)
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+# Loaded with the stage: Pillow would look for them during the first request (100 ms, seen).
+_DECODERS = (
+    JpegImagePlugin.JpegImageFile,
+    PngImagePlugin.PngImageFile,
+    WebPImagePlugin.WebPImageFile,
+    GifImagePlugin.GifImageFile,
+    BmpImagePlugin.BmpImageFile,
+)
+FORMATS = tuple(decoder.format for decoder in _DECODERS)
 """Formats that are decoded; Pillow knows more, but rarer decoders are a larger attack surface."""
 
 # `decode` has its own limit, checked before any pixel is decoded; Pillow's would hide the size.
