@@ -32,7 +32,7 @@ def register_schema(
 
     Args:
         name: The operator.
-        inputs: Names and types: "T" for values, "M" for int32, "I" for int64.
+        inputs: Names and types: "T" for values, "F" for fp32, "M" for int32, "I" for int64.
         outputs: The same.
         attributes: Names and kinds.
     """
@@ -40,7 +40,12 @@ def register_schema(
         return
     schema, parameter = onnx.defs.OpSchema, onnx.defs.OpSchema.FormalParameter
     floats = ["tensor(float)", "tensor(float16)", "tensor(bfloat16)"]
-    constraints = {"T": floats, "M": ["tensor(int32)"], "I": ["tensor(int64)"]}
+    constraints = {
+        "T": floats,
+        "F": ["tensor(float)"],
+        "M": ["tensor(int32)"],
+        "I": ["tensor(int64)"],
+    }
     used = {kind for _, kind in (*inputs, *outputs)}
     onnx.defs.register_schema(
         schema(
@@ -116,7 +121,7 @@ def translations() -> Translations:
         "SkipSimplifiedLayerNormalization",
         (("input", "T"), ("skip", "T"), ("gamma", "T")),
         # The mean and the inverse deviation, which stand between, are never computed.
-        (("output", "T"), ("mean", "T"), ("inv_std_var", "T"), ("input_skip_bias_sum", "T")),
+        (("output", "T"), ("mean", "F"), ("inv_std_var", "F"), ("input_skip_bias_sum", "T")),
         {"epsilon": kinds.FLOAT},
     )
     register_schema(
