@@ -3,29 +3,29 @@
     python -m benchmarks.pipeline [--quick] [--output benchmarks/results/pipeline.json]
 
 Random weights: speed and parity, no accuracy. Both sides get two threads, runs alternate and
-medians are kept. The eager side is transformers' own image processor and model (SDPA attention,
-its default) and the relevance modules as written, in fp32; ours is what the builder exports, the
-pipeline served by a real tritonserver and asked through the client.
+medians are kept; beside them stands CPU time on one thread, which a busy machine changes less.
+The eager side is transformers' own image processor and model (SDPA attention, its default) and
+the relevance modules as written, in fp32; ours is what the builder exports, the pipeline served
+by a real tritonserver and asked through the client.
 """
 
 import argparse
+import itertools
 import json
-import platform
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import torch
 from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from benchmarks.timing import CLOCKS, THREADS, Row, machine, medians, row, session
 from benchmarks.trace import (
     QUESTION,
     Request,
@@ -49,7 +49,6 @@ from builder.spec.releases import onnx_limits
 from clients import GenerationOptions, Question, answer
 from examples.tiny.make_checkpoint import make_checkpoint
 
-THREADS = 2
 MAX_TOKENS = 16
 SIDE = 448
 """Pixels on a side: 1,024 patches of 14, 256 token cells of 28."""
@@ -70,41 +69,6 @@ TEXT = {
 }
 RELEVANCE_GRID, RELEVANCE_CELL, RELEVANCE_KEPT, RELEVANCE_WIDTH = (32, 32), 28, 200, 3584
 QUERY_LENGTH, QUERY_TOKENS, VOCABULARY = 128, 20, 16384
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the results; ratio above 1 means that ours is better."""
-
-    case: str
-    metric: str
-    baseline: float
-    ours: float
-    ratio: float
-
-
-def row(case: str, baseline: float, ours: float) -> Row:
-    """A line of two times in seconds, written in milliseconds."""
-    return Row(case, "ms", round(baseline * 1e3, 3), round(ours * 1e3, 3), baseline / ours)
-
-
-def medians(runs: int, sides: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Median seconds of each side, run in turn after one run that does not count."""
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for run in range(runs + 1):
-        for name, side in sides.items():
-            start = time.perf_counter()
-            side()
-            if run:
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def session(path: Path) -> ort.InferenceSession:
-    """ONNX Runtime as the stages configure it, with both threads."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = THREADS
-    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def cosine(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float:
@@ -141,9 +105,9 @@ def bench_relevance(folder: Path, runs: int) -> list[Row]:
         dynamic_shapes=tuple({0: batch} for _ in names),
         limits=onnx_limits("24.10"),
     )
-    ours = session(path)
     rows = []
-    for size in (1, 8):
+    for size, clock in itertools.product((1, 8), CLOCKS):
+        ours = session(path, clock.threads)
         tensors = tuple(tensor[:size].contiguous() for tensor in inputs)
         feeds = {name: tensor.numpy() for name, tensor in zip(names, tensors, strict=True)}
 
@@ -151,11 +115,13 @@ def bench_relevance(folder: Path, runs: int) -> list[Row]:
             with torch.inference_mode():
                 return eager(*tensors, table, RELEVANCE_GRID, RELEVANCE_KEPT)
 
-        def run_ours(feeds: dict[str, Any] = feeds) -> object:
+        def run_ours(ours: Any = ours, feeds: dict[str, Any] = feeds) -> object:
             return ours.run(None, feeds)
 
-        times = medians(runs, {"eager": run_eager, "ours": run_ours})
-        rows.append(row(f"relevance-b{size}", times["eager"], times["ours"]))
+        times = medians(runs, {"eager": run_eager, "ours": run_ours}, clock)
+        rows.append(row(f"relevance-b{size}", times["eager"], times["ours"], clock))
+        if clock is not WALL:
+            continue
         with torch.inference_mode():
             wanted = exact(*tensors, table, RELEVANCE_GRID, RELEVANCE_KEPT)[0].numpy()
         same = float((ours.run(None, feeds)[0] == wanted).mean())
@@ -178,7 +144,6 @@ def bench_vision(reference: Reference, folder: Path, runs: int) -> list[Row]:
     export_vision(reference.source, reference.spec, exact)
     spec = reference.spec.model_copy(update={"prune": "before_vision"})
     export_vision(reference.source, spec, pruned)
-    whole, part = session(exact), session(pruned)
     picture = Image.fromarray(reference.pixels(photo())).resize((512, 512))
     area = {"shortest_edge": SIDE * SIDE, "longest_edge": SIDE * SIDE}
     facts = reference.source.facts
@@ -200,30 +165,34 @@ def bench_vision(reference: Reference, folder: Path, runs: int) -> list[Row]:
             embeds: torch.Tensor = output.pooler_output
             return embeds
 
-    def ours_whole() -> Any:
-        return whole.run(None, {"pixels": to_pixels(picture, SIDE, SIDE)[None]})[0]
-
-    def ours_part() -> Any:
-        feeds = {"pixels": to_pixels(picture, SIDE, SIDE)[None], "kept_indices": kept.numpy()[None]}
-        return part.run(None, feeds)[0]
+    def ours(path: Path, threads: int) -> Callable[[], Any]:
+        run = session(path, threads).run
+        chosen = {"kept_indices": kept.numpy()[None]} if path is pruned else {}
+        return lambda: run(None, {"pixels": to_pixels(picture, SIDE, SIDE)[None], **chosen})[0]
 
     def arithmetic() -> None:
         for _ in range(products):
             torch.mm(*product)
 
-    sides = {"eager": eager, "whole": ours_whole, "part": ours_part, "bound": arithmetic}
-    times = medians(runs, sides)
-    rate = products * 2.0 * 1024 * 384 * 1536 / times["bound"]
+    rows = []
+    for clock in CLOCKS:
+        whole, part = (ours(path, clock.threads) for path in (exact, pruned))
+        sides = {"eager": eager, "whole": whole, "part": part, "bound": arithmetic}
+        times = medians(runs, sides, clock)
+        rate = products * 2.0 * 1024 * 384 * 1536 / times["bound"]
+        rows += [
+            row("vision-exact", times["eager"], times["whole"], clock),
+            row("vision-exact-bound", vision_flops() / rate, times["whole"], clock),
+            row("vision-pruned-20", times["eager"], times["part"], clock),
+        ]
     seen, _ = reference.see(torch.from_numpy(pixels.copy()), kept)
-    return [
-        row("vision-exact", times["eager"], times["whole"]),
-        Row("vision-exact", "cosine", 1.0, (same := cosine(ours_whole(), eager().numpy())), same),
-        row("vision-exact-bound", vision_flops() / rate, times["whole"]),
-        Row("vision-exact-bound", "GFLOP/s", rate / 1e9, vision_flops() / times["whole"] / 1e9,
-            vision_flops() / times["whole"] / rate),
-        row("vision-pruned-20", times["eager"], times["part"]),
-        Row("vision-pruned-20", "cosine", 1.0, (part_ := cosine(ours_part(), seen.numpy())), part_),
-    ]  # fmt: skip
+    for case, got, wanted in (
+        ("vision-exact", whole(), eager().numpy()),
+        ("vision-pruned-20", part(), seen.numpy()),
+    ):
+        same = cosine(got, wanted)
+        rows.append(Row(case, "smallest cosine", 1.0, same, same))
+    return rows
 
 
 def make_source(folder: Path) -> tuple[Spec, ArrCoc]:
@@ -334,20 +303,6 @@ def bench_pipeline(
         case = "relevance-critical-path" + ("" if name == "exact" else "-best")
         rows.append(Row(case, "share of the ensemble's time", share, ours, share / ours))
     return rows
-
-
-def machine() -> dict[str, Any]:
-    """What it was measured on, and at which commit."""
-    cpu = next(
-        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-         if line.startswith("model name")),
-        platform.processor(),
-    )  # fmt: skip
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    return {"cpu": cpu, "onnxruntime": ort.__version__, "torch": torch.__version__,
-            "commit": commit}  # fmt: skip
 
 
 def main() -> None:

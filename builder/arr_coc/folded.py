@@ -6,7 +6,7 @@ The same function as `relevance.Relevance`, by exact algebra:
 - projected textures are only measured (a length and a product with the question), so an
   orthogonal factor of their projection moves to the question's side, and the places' share of
   them is a constant;
-- the sRGB curve of a cell's sum of bytes is a table, since the sum is an integer;
+- powers are exp(a log x), two vectorized functions; a power is neither in most runtimes;
 - Sobel filters with repeated borders are two small matrices.
 Rounding aside (some 1e-15 in fp64, far below the allocator's resolution) nothing changes.
 """
@@ -25,7 +25,6 @@ from builder.arr_coc.texture import (
     CIE_EPSILON,
     CIE_SLOPE,
     RGB_TO_XYZ,
-    linear_light,
     place_channels,
 )
 
@@ -46,7 +45,6 @@ class FoldedRelevance(nn.Module):
 
     ones: torch.Tensor
     table: torch.Tensor
-    light: torch.Tensor
     to_xyz: torch.Tensor
     to_lab: torch.Tensor
     cells_weight: torch.Tensor
@@ -116,8 +114,6 @@ class FoldedRelevance(nn.Module):
         self._hold("place_moment", (places.exp() * places).sum(dim=0, keepdim=True))
 
     def _fold_colours(self) -> None:
-        largest = 255 * self.cell**2
-        self._hold("light", linear_light(torch.arange(largest + 1).double() / largest))
         self._hold("to_xyz", torch.tensor(RGB_TO_XYZ, dtype=torch.float64))
         to_lab = ((0.0, 1.16, 0.0), (5.0, -5.0, 0.0), (0.0, 2.0, -2.0))
         self._hold("to_lab", torch.tensor(to_lab, dtype=torch.float64))
@@ -137,10 +133,10 @@ class FoldedRelevance(nn.Module):
     def _textures(self, pixels: torch.Tensor) -> torch.Tensor:
         """The channels that depend on the picture, [B, 10, N], in the order of `CHANNELS`."""
         rows, cols = self.grid
-        sums = self._sums(pixels)
-        rgb = sums.to(torch.float64) / (255 * self.cell**2)
-        xyz = self.to_xyz @ nn.functional.embedding(sums, self.light.unsqueeze(-1)).squeeze(-1)
-        # exp(log / 3): two vectorized functions; a power is neither in most runtimes.
+        rgb = self._sums(pixels).to(torch.float64) * (1 / (255 * self.cell**2))
+        # Not a table of the sums, which would be exact too: its cold memory costs more.
+        curve = torch.exp(2.4 * torch.log(rgb * (1 / 1.055) + 0.055 / 1.055))
+        xyz = self.to_xyz @ torch.where(rgb > 0.04045, curve, rgb * (1 / 12.92))
         # Black is log 0 = -inf, and exp of that 0: no NaN.
         root = torch.exp(torch.log(xyz) * (1 / 3))
         # 4 / 29 below CIE's f: 1.16 of it is the 0.16 that L* takes off, and a* and b* are
@@ -162,7 +158,8 @@ class FoldedRelevance(nn.Module):
         """The projected question [B, 1, P] and its share in the balancer [B, H]."""
         rows = nn.functional.embedding(query_ids, self.table)
         place = torch.arange(query_ids.shape[1], dtype=torch.int32).unsqueeze(0)
-        share = (place < query_length).to(torch.float64) / query_length.clamp(min=1).double()
+        # A length of 0 (a warm-up request) gives a zero question, not a division by zero.
+        share = (place < query_length).double() / query_length.double().clamp(min=1.0)
         mean = share.unsqueeze(1) @ rows
         projected, to_balancer = mean[..., : self.width], mean[..., self.width :]
         return projected + self.question_shift, to_balancer.squeeze(1)
