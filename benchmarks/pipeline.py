@@ -25,7 +25,7 @@ import torch
 from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from benchmarks.timing import CLOCKS, THREADS, Row, machine, medians, row, session
+from benchmarks.timing import CLOCKS, THREADS, WALL, Row, machine, medians, row, session
 from benchmarks.trace import (
     QUESTION,
     Request,
