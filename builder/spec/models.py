@@ -120,8 +120,8 @@ class Verify(Strict):
     )
     fp32: Tolerance = Field(default_factory=Tolerance)
     fp16: Tolerance = Field(default_factory=lambda: Tolerance(max_abs_error=0.1, min_cosine=0.999))
-    int8: Tolerance = Field(default_factory=lambda: Tolerance(max_abs_error=0.5, min_cosine=0.999))
-    int4: Tolerance = Field(default_factory=lambda: Tolerance(max_abs_error=5.0, min_cosine=0.9))
+    int8: Tolerance = Field(default_factory=lambda: Tolerance(max_abs_error=1.0, min_cosine=0.99))
+    int4: Tolerance = Field(default_factory=lambda: Tolerance(max_abs_error=5.0, min_cosine=0.8))
 
 
 class Spec(Strict):

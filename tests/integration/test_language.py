@@ -1,0 +1,262 @@
+"""The language stage on a real server: cancellation, options, statistics, metrics, quantization."""
+
+import json
+import queue
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tritonclient.grpc import InferenceServerClient, InferInput
+
+ROOT = Path(__file__).parents[2]
+QUESTION = "What is in the picture?"
+Metrics = Callable[[], dict[str, float]]
+
+
+def tensor(name: str, value: Any, dtype: str) -> InferInput:
+    kinds = {"BYTES": np.object_, "INT32": np.int32, "FP32": np.float32, "BOOL": np.bool_}
+    array = np.array([[value]], dtype=kinds[dtype])
+    found = InferInput(name, list(array.shape), dtype)
+    found.set_data_from_numpy(array)
+    return found
+
+
+def question(text: str, **options: tuple[Any, str]) -> list[InferInput]:
+    image = (files("skimage") / "data" / "chelsea.png").read_bytes()
+    inputs = [tensor("IMAGE", image, "BYTES"), tensor("PROMPT", text.encode(), "BYTES")]
+    return inputs + [tensor(name, value, dtype) for name, (value, dtype) in options.items()]
+
+
+class Stream:
+    """One gRPC stream and what comes over it."""
+
+    def __init__(self, url: str) -> None:
+        self.client = InferenceServerClient(url)
+        self.replies: queue.Queue[tuple[Any, Any]] = queue.Queue()
+        self.client.start_stream(lambda result, error: self.replies.put((result, error)))
+
+    def ask(
+        self, request_id: str, *, watch: bool, text: str = QUESTION, **options: tuple[Any, str]
+    ) -> None:
+        if watch:
+            inputs = [tensor("WATCH", True, "BOOL")]
+            self.client.async_stream_infer("language", inputs, request_id=request_id)
+        inputs = question(text, **options)
+        self.client.async_stream_infer("arr_coc", inputs, request_id=request_id)
+
+    def next(self) -> Any:
+        result, error = self.replies.get(timeout=60)
+        if error is not None:
+            raise error
+        return result
+
+    def answer(self) -> list[Any]:
+        """Results up to the one with a finish reason."""
+        results = []
+        while True:
+            result = self.next()
+            reason = result.as_numpy("FINISH_REASON")
+            if reason is None:  # the end of a watch
+                continue
+            results.append(result)
+            if reason.item():
+                return results
+
+    def leave(self) -> None:
+        self.client.stop_stream(cancel_requests=True)
+        self.client.close()
+
+
+@pytest.fixture
+def stream(arr_coc_server: Any) -> Iterator[Stream]:
+    found = Stream(arr_coc_server.url)
+    yield found
+    found.leave()
+
+
+@pytest.fixture
+def metrics(arr_coc_server: Any) -> Metrics:
+    def read() -> dict[str, float]:
+        with urllib.request.urlopen(arr_coc_server.server.metrics_url) as page:
+            text = page.read().decode()
+        found = re.findall(r'^(language_\w+)\{model="language"\} (\S+)$', text, re.MULTILINE)
+        return {name: float(value) for name, value in found}
+
+    return read
+
+
+def wait_for(metrics: Metrics, condition: Callable[[dict[str, float]], bool]) -> dict[str, float]:
+    end = time.monotonic() + 60
+    while not condition(values := metrics()):
+        assert time.monotonic() < end, values
+        time.sleep(0.05)
+    return values
+
+
+LONG = {"MAX_TOKENS": (256, "INT32")}
+
+
+@pytest.fixture(scope="module")
+def chatty(arr_coc_server: Any) -> str:
+    """A question that is answered at length."""
+    stream = Stream(arr_coc_server.url)
+    for i in range(30):
+        stream.ask("", watch=False, text=f"{QUESTION} {i}", **LONG)
+        if stream.answer()[-1].as_numpy("COMPLETION_TOKENS").item() == 256:
+            stream.leave()
+            return f"{QUESTION} {i}"
+    raise AssertionError("no question has a long answer")
+
+
+def test_a_cancel_with_a_watch_reaches_through_the_ensemble(
+    arr_coc_server: Any, metrics: Metrics, chatty: str
+) -> None:
+    before = metrics()
+    stream = Stream(arr_coc_server.url)
+    stream.ask(str(uuid.uuid4()), watch=True, text=chatty, **LONG)
+    stream.next()
+    stream.leave()
+    after = wait_for(
+        metrics, lambda now: now["language_finished_total"] > before["language_finished_total"]
+    )
+    assert after["language_cancelled_total"] == before["language_cancelled_total"] + 1
+    assert after["language_tokens_total"] - before["language_tokens_total"] < 256
+    assert after["language_running"] == 0
+
+
+CLIENT = """
+import sys, time, uuid
+from tests.integration.test_language import LONG, Stream
+stream = Stream(sys.argv[1])
+for _ in range(8):
+    stream.ask(str(uuid.uuid4()), watch=True, text=sys.argv[2], **LONG)
+stream.next()
+print("first token", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_client_that_is_killed_frees_its_slots(
+    arr_coc_server: Any, metrics: Metrics, chatty: str
+) -> None:
+    """Eight long answers: some have begun, and none goes on. (Triton drops those in early steps.)"""
+    before = metrics()
+    client = subprocess.Popen(
+        [sys.executable, "-c", CLIENT, arr_coc_server.url, chatty],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+    )
+    assert client.stdout is not None
+    assert client.stdout.readline() == b"first token\n"
+    client.send_signal(signal.SIGKILL)
+    client.wait()
+    cancelled = before["language_cancelled_total"]
+    after = wait_for(
+        metrics,
+        lambda now: now["language_cancelled_total"] > cancelled and not now["language_running"],
+    )
+    assert after["language_tokens_total"] - before["language_tokens_total"] < 8 * 256
+
+
+def test_a_watched_answer_that_completes_is_whole_and_ends_its_watch(stream: Stream) -> None:
+    stream.ask("one", watch=False, MAX_TOKENS=(20, "INT32"))
+    plain = [r.as_numpy("TEXT").item() for r in stream.answer()]
+    name = str(uuid.uuid4())
+    stream.ask(name, watch=True, MAX_TOKENS=(20, "INT32"))
+    assert b"".join(r.as_numpy("TEXT").item() for r in stream.answer()) == b"".join(plain)
+    # The id is free again: a watch that had stayed open would refuse this one.
+    stream.ask(name, watch=True, MAX_TOKENS=(20, "INT32"))
+    assert b"".join(r.as_numpy("TEXT").item() for r in stream.answer()) == b"".join(plain)
+
+
+def test_a_watch_without_an_id_is_refused(stream: Stream) -> None:
+    stream.client.async_stream_infer("language", [tensor("WATCH", True, "BOOL")])
+    with pytest.raises(Exception, match="INVALID_ARGUMENT: WATCH needs a request id"):
+        stream.next()
+
+
+def test_a_direct_request_without_its_tensors_is_refused(stream: Stream) -> None:
+    stream.client.async_stream_infer("language", [tensor("TEMPERATURE", 1.0, "FP32")])
+    with pytest.raises(Exception, match="INVALID_ARGUMENT: the input prompt_ids is missing"):
+        stream.next()
+
+
+def test_log_probabilities_and_statistics(stream: Stream) -> None:
+    stream.ask("", watch=False, MAX_TOKENS=(12, "INT32"), LOGPROBS=(True, "BOOL"))
+    results = stream.answer()
+    logprobs = np.concatenate([r.as_numpy("TOKEN_LOGPROBS")[0] for r in results])
+    ids = np.concatenate([r.as_numpy("TOKEN_IDS")[0] for r in results])
+    assert logprobs.size == ids.size == results[-1].as_numpy("COMPLETION_TOKENS").item()
+    assert (logprobs <= 0).all()
+    assert (logprobs > -20).all()
+    assert all(r.as_numpy("STATISTICS").item() == b"" for r in results[:-1])
+    statistics = json.loads(results[-1].as_numpy("STATISTICS").item())
+    assert 0 <= statistics["queue_ms"] <= statistics["first_token_ms"] <= statistics["total_ms"]
+    stream.ask("", watch=False, MAX_TOKENS=(2, "INT32"))
+    results = stream.answer()
+    assert results[-1].as_numpy("TOKEN_LOGPROBS").size == 0
+    # The chat format before the picture was there already.
+    assert json.loads(results[-1].as_numpy("STATISTICS").item())["shared_tokens"] > 0
+
+
+def test_a_repetition_penalty_leaves_no_token_twice(stream: Stream) -> None:
+    options = {"MAX_TOKENS": (30, "INT32"), "REPETITION_PENALTY": (100.0, "FP32")}
+    stream.ask("", watch=False, **options)
+    ids = np.concatenate([r.as_numpy("TOKEN_IDS")[0] for r in stream.answer()])
+    assert len(set(ids.tolist())) == ids.size
+
+
+def test_a_deadline_cuts_an_answer_off(stream: Stream) -> None:
+    stream.ask("", watch=False, MAX_TOKENS=(256, "INT32"), TIMEOUT_MS=(1, "INT32"))
+    last = stream.answer()[-1]
+    assert last.as_numpy("FINISH_REASON").item() == b"timeout"
+    assert last.as_numpy("COMPLETION_TOKENS").item() < 256
+
+
+def test_metrics_add_up(stream: Stream, metrics: Metrics) -> None:
+    before = metrics()
+    stream.ask("", watch=False, MAX_TOKENS=(15, "INT32"))
+    tokens = stream.answer()[-1].as_numpy("COMPLETION_TOKENS").item()
+    finished = before["language_finished_total"] + 1
+    after = wait_for(metrics, lambda now: now["language_finished_total"] == finished)
+    assert after["language_tokens_total"] - before["language_tokens_total"] == tokens
+    assert after["language_running"] == after["language_waiting"] == 0
+    # What is left is the shared prefix.
+    assert 0 < after["language_blocks_used"] < 3 < after["language_blocks_total"]
+
+
+@pytest.mark.parametrize("weights", ["int8", "int4"])
+def test_quantized_weights_are_built_checked_and_served(
+    weights: str, serve_repository: Any, tmp_path: Path
+) -> None:
+    from builder.build import Build  # noqa: PLC0415 - brings torch
+    from builder.spec.load import load_spec  # noqa: PLC0415
+    from tests.integration.conftest import Steps  # noqa: PLC0415
+
+    path = ROOT / "specs" / "arr_coc.yaml"
+    spec = load_spec(path)
+    stage = spec.stages.language.model_copy(update={"weights": weights, "draft_tokens": 3})
+    stages = spec.stages.model_copy(update={"language": stage})
+    report = Build(
+        spec.model_copy(update={"stages": stages}), path, tmp_path / "repository", Steps()
+    ).run()
+    rows = [row for row in report.parity if row.artifact == "language"]
+    assert {row.tensor for row in rows} == {f"logits ({weights} weights)"}
+    assert all(row.tolerance == getattr(spec.verify, weights) for row in rows)
+    assert all(row.max_abs_error > 1e-4 for row in rows)  # else nothing was quantized
+    with serve_repository(tmp_path / "repository") as server:
+        stream = Stream(server.grpc_url)
+        stream.ask("", watch=False, MAX_TOKENS=(8, "INT32"))
+        last = stream.answer()[-1]
+        stream.leave()
+    assert last.as_numpy("COMPLETION_TOKENS").item() in range(1, 9)
