@@ -22,7 +22,7 @@ from builder.render.templates import render_config, render_template
 from builder.spec.models import Spec
 from builder.validate import validate_repository
 from builder.verify.artifacts import Verifier
-from builder.verify.measure import ParityRow, require_parity
+from builder.verify.measure import ParityRow, artifact_errors, require_parity
 from builder.verify.pictures import verification_pictures
 
 VERSION = "1"
@@ -203,7 +203,8 @@ class Build:
             self._progress.step(f"export {names[stage]}")
             _EXPORTS[stage](source, self._spec, path)
             self._progress.step(f"verify {names[stage]}")
-            rows += verifier.checks()[stage](path)
+            with artifact_errors(names[stage]):
+                rows += verifier.checks()[stage](path)
         require_parity(rows)
         if self._spec.target == "tensorrt" and "vision" in stages:
             self._plan(folder / names["vision"] / VERSION)

@@ -1,12 +1,14 @@
 """How far two tensors are apart."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.errors import ParityError
+from builder.errors import BuilderError, ParityError
 from builder.spec.models import Tolerance
 
 
@@ -72,6 +74,25 @@ def compare(
     cosine = np.where(norms > 0, dots / np.where(norms > 0, norms, 1.0), 1.0)
     error = float(np.abs(a - b).max(initial=0.0))
     return ParityRow(artifact, tensor, a.shape[0], error, float(cosine.min(initial=1.0)), tolerance)
+
+
+@contextmanager
+def artifact_errors(artifact: str) -> Iterator[None]:
+    """Turn what a runtime raises about an artifact into one sentence.
+
+    Raises:
+        ParityError: the artifact does not load or run.
+    """
+    try:
+        yield
+    except BuilderError:
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        first = lines[0] if lines else type(error).__name__
+        raise ParityError(
+            f"nothing was published; the exported {artifact} does not run: {first}"
+        ) from error
 
 
 def require_parity(rows: list[ParityRow]) -> None:

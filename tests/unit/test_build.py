@@ -13,7 +13,14 @@ from onnx import numpy_helper
 from builder import build as build_module
 from builder.arr_coc.checkpoint import ArrCoc
 from builder.build import Build, rendered_drift
-from builder.errors import BuilderError, CheckpointError, ParityError, PublishError, SpecError
+from builder.errors import (
+    BuilderError,
+    CheckpointError,
+    ParityError,
+    PublishError,
+    SpecError,
+    ToolError,
+)
 from builder.export.vision import export_vision
 from builder.publish.manifest import read_manifest, sha256
 from builder.spec.load import load_spec
@@ -130,6 +137,36 @@ def test_an_artifact_over_tolerance_publishes_nothing(
     monkeypatch.setitem(build_module._EXPORTS, "vision", damaged)
     with pytest.raises(ParityError, match="vision image_embeds"):
         run(built[0], tmp_path / "repo")
+    assert not (tmp_path / "repo").exists()
+
+
+def test_an_artifact_that_does_not_run_is_a_sentence(
+    built: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def junk(source: ArrCoc, spec: Spec, path: Path) -> None:
+        path.write_bytes(b"no graph")
+
+    monkeypatch.setitem(build_module._EXPORTS, "vision", junk)
+    with pytest.raises(ParityError, match="the exported vision does not run"):
+        run(built[0], tmp_path / "repo")
+    assert not (tmp_path / "repo").exists()
+
+
+def test_half_precision_for_a_gpu(built: tuple[Path, Path], tmp_path: Path) -> None:
+    """Built and verified on the CPU, where ONNX Runtime runs fp16 graphs too."""
+    spec = load_spec(built[0]).model_copy(update={"target": "gpu"})
+    Build(spec, built[0], tmp_path / "repo", _Steps()).run()
+    weights = onnx.load(tmp_path / "repo" / "vision" / "1" / "model.onnx").graph.initializer
+    assert any(weight.data_type == onnx.TensorProto.FLOAT16 for weight in weights)
+    assert "KIND_GPU" in (tmp_path / "repo" / "vision" / "config.pbtxt").read_text()
+
+
+def test_a_target_that_needs_what_is_not_installed_says_so(
+    built: tuple[Path, Path], tmp_path: Path
+) -> None:
+    spec = load_spec(built[0]).model_copy(update={"target": "tensorrt"})
+    with pytest.raises(ToolError, match="target tensorrt needs TensorRT"):
+        Build(spec, built[0], tmp_path / "repo", _Steps()).run()
     assert not (tmp_path / "repo").exists()
 
 
