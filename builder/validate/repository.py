@@ -81,6 +81,7 @@ class Repository:
                 f"give the folder above it, {root.resolve().parent}"
             )
         self._folders: dict[Path, Folder] = {}
+        self._known_inside: dict[Path, bool] = {}
 
     @cached_property
     def build_manifest(self) -> dict[str, Any]:
@@ -177,11 +178,15 @@ class Repository:
         return Entry(entry.name, path, is_dir, is_file, status.st_size, circular=circular)
 
     def _inside(self, path: Path) -> bool:
-        try:
-            real = os.path.realpath(path)
-        except (OSError, ValueError):
-            return False
-        return real == self._real or real.startswith(self._real.rstrip(os.sep) + os.sep)
+        known = self._known_inside.get(path)
+        if known is None:
+            try:
+                real = os.path.realpath(path)
+            except (OSError, ValueError):
+                return False
+            known = real == self._real or real.startswith(self._real.rstrip(os.sep) + os.sep)
+            self._known_inside[path] = known
+        return known
 
 
 def _is_above(link: Path) -> bool:
