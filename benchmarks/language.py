@@ -245,7 +245,7 @@ def mixed(model: Any, folder: Path, runs: int, most: int) -> list[Any]:
 def first_token(prompts: list[Prompt], ours: Ours, runs: int) -> tuple[list[float], list[float]]:
     """Seconds to a newcomer's first token, and the longest gap of the others meanwhile."""
     others = [ours.submit(prompt, 256) for prompt in prompts[: SLOTS - 1]] if runs < 0 else []
-    while others and not all(other.times for other in others):
+    while not all(other.times for other in others):
         time.sleep(0.05)
     seconds, gaps = [], []
     for _ in range(abs(runs)):
@@ -253,6 +253,9 @@ def first_token(prompts: list[Prompt], ours: Ours, runs: int) -> tuple[list[floa
         newcomer = ours.submit(prompts[-1], 1)
         newcomer.done.wait()
         seconds.append(newcomer.times[0] - start)
+        # The gap that the newcomer's last chunk made ends with the others' next token.
+        while not all(other.times[-1] > newcomer.times[0] for other in others):
+            time.sleep(0.01)
         spans = (np.diff([t for t in other.times if t > start - 1]) for other in others)
         gaps.append(max((float(span.max()) for span in spans if span.size), default=0.0))
         time.sleep(0.3)

@@ -149,7 +149,7 @@ time.sleep(60)
 def test_a_client_that_is_killed_frees_its_slots(
     arr_coc_server: Any, metrics: Metrics, chatty: str
 ) -> None:
-    """Eight long answers: some have begun, and none goes on. (Triton drops those in early steps.)"""
+    """Eight long answers: some have begun, and none of them goes on."""
     before = metrics()
     client = subprocess.Popen(
         [sys.executable, "-c", CLIENT, arr_coc_server.url, chatty],
