@@ -4,6 +4,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
 from torch.export import Dim
 
@@ -11,7 +12,7 @@ from builder.arr_coc.checkpoint import ArrCoc
 from builder.arr_coc.decoder import Decoder
 from builder.errors import ExportError
 from builder.export.examples import DTYPES
-from builder.export.onnx_file import export_module
+from builder.export.onnx_file import EXPORT_OPSET, export_module
 from builder.export.weights import quantize_weights
 from builder.spec.language import LanguageStage, Precision
 from builder.spec.models import Spec
@@ -123,5 +124,23 @@ def export_text_model(
         ),
         limits=limits,
     )
+    _write_row_copy(path.with_name("row_copy.onnx"), past[0], limits)
     if stage.weights is not None:
         quantize_weights(path, stage.weights, stage.weight_block_size)
+
+
+def _write_row_copy(path: Path, like: torch.Tensor, limits: OnnxLimits) -> None:
+    """A graph that copies one row of a cache buffer, [kv heads, M, d], for caches on a device."""
+    kinds = {torch.float32: onnx.TensorProto.FLOAT, torch.float16: onnx.TensorProto.FLOAT16}
+    shape: list[int | str | None] = [like.shape[1], "cache", like.shape[3]]
+    source, target = (
+        onnx.helper.make_tensor_value_info(name, kinds[like.dtype], shape)
+        for name in ("source", "target")
+    )
+    node = onnx.helper.make_node("Identity", ["source"], ["target"])
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph([node], "row_copy", [source], [target]),
+        opset_imports=[onnx.helper.make_opsetid("", EXPORT_OPSET)],
+        ir_version=min(limits.ir_version, 10),
+    )
+    onnx.save(model, path)

@@ -81,12 +81,18 @@ class Decoder:
             np.dtype(np.float16 if "float16" in first.type else np.float32),
             total_tokens=total_tokens,
             device=self._device,
+            copier=self._copier(model) if self._device[0] != "cpu" else None,
         )
         self.hidden_size = int(inputs["visual_embeds"].shape[2])
         self.vocab_size = int(self._session.get_outputs()[0].shape[2])
         self._bindings: dict[tuple[int, int], Any] = {}
         self._no_visual: dict[tuple[int, int], tuple[NDArray[Any], NDArray[Any]]] = {}
         self._logits = np.empty(0, dtype=np.float32)
+
+    def _copier(self, model: Path) -> Any:
+        """A session that copies a row of the cache on the device."""
+        providers = [("CUDAExecutionProvider", {"device_id": str(self._device[1])})]
+        return ort.InferenceSession(str(model.with_name("row_copy.onnx")), providers=providers)
 
     def _binding(self, row: int, rows: int) -> Any:
         """A binding with the cache in place, kept for the next step on the same rows."""

@@ -1,6 +1,9 @@
 """The KV cache: blocks add up, rows keep their content, memory comes and goes."""
 
+from pathlib import Path
+
 import numpy as np
+import onnxruntime as ort
 import psutil
 import pytest
 from hypothesis import given, settings
@@ -89,3 +92,19 @@ def test_a_released_row_gives_its_memory_back() -> None:
     after = process.memory_info().rss
     assert full - before > 60e6
     assert after - before < 10e6
+
+
+def test_a_row_is_copied_by_a_session_where_numpy_cannot(artifact: Path) -> None:
+    """As on a GPU: the graph beside the decoder, bound to both rows by address."""
+    session = ort.InferenceSession(artifact.with_name("row_copy.onnx"))
+    heads, _, width = session.get_inputs()[0].shape
+    cache = KvCache(["k", "v"], 3, 128, (heads, width), np.dtype(np.float32), copier=session)
+    content = np.random.default_rng(0).normal(size=cache.row_shape).astype(np.float32)
+    for factor, array in enumerate(cache._arrays, start=1):
+        array[0] = content * factor
+    cache.reserve(0, 128)
+    cache.copy(0, 1, 128)
+    cache.move(0, 2, 128)
+    for factor, array in enumerate(cache._arrays, start=1):
+        assert (array[1] == content * factor).all()
+        assert (array[2] == content * factor).all()

@@ -34,6 +34,7 @@ class KvCache:
         *,
         total_tokens: int | None = None,
         device: tuple[str, int] = ("cpu", 0),
+        copier: Any = None,
     ) -> None:
         """Reserve the addresses.
 
@@ -45,6 +46,7 @@ class KvCache:
             dtype: Of keys and values.
             total_tokens: Tokens that may be held in all rows together; None: all rows full.
             device: "cpu" or "cuda" and its number.
+            copier: A session of `row_copy.onnx`, for memory that can't be reached from here.
         """
         token_bytes = heads[1] * dtype.itemsize
         self.block_tokens = max(_MIN_BLOCK_TOKENS, -(-mmap.PAGESIZE // token_bytes))
@@ -55,7 +57,8 @@ class KvCache:
         self.row_bytes = heads[0] * self.max_length * token_bytes
         self.names = names
         self.dtype = dtype
-        self.device = device
+        self._device = device
+        self._copier = copier
         self.total_blocks = self.blocks_for(total_tokens or rows * self.max_length)
         self._blocks = [0] * rows
         self._strip = self.max_length * token_bytes
@@ -121,13 +124,23 @@ class KvCache:
         """
         if not self.reserve(target, tokens):
             raise CacheFullError("no block of the KV cache is free")
-        for rows in self._arrays:
-            rows[target, :, :tokens] = rows[source, :, :tokens]
+        self._copy_row(source, target, tokens)
 
     def move(self, source: int, target: int, tokens: int) -> None:
         """Move a row into an empty one; the number of blocks stays."""
-        for rows in self._arrays:
-            rows[target, :, :tokens] = rows[source, :, :tokens]
+        self._copy_row(source, target, tokens)
         blocks = self._blocks[source]
         self.release(source)
         self._blocks[target] = blocks
+
+    def _copy_row(self, source: int, target: int, tokens: int) -> None:
+        if self._copier is None:
+            for rows in self._arrays:
+                rows[target, :, :tokens] = rows[source, :, :tokens]
+            return
+        binding = self._copier.io_binding()
+        for buffer in range(len(self.names)):
+            place = (*self._device, self.dtype.type, self.row_shape)
+            binding.bind_input("source", *place, self.address(buffer, source))
+            binding.bind_output("target", *place, self.address(buffer, target))
+            self._copier.run_with_iobinding(binding)
