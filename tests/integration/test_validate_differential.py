@@ -67,8 +67,8 @@ def test_some_files(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_all(tmp_path: Path) -> None:
-    verdicts = run(CORE_SECTIONS, 120, tmp_path / "core")
-    verdicts += run(FILE_SECTIONS, 60, tmp_path / "files")
+    verdicts = run(CORE_SECTIONS, 100, tmp_path / "core")
+    verdicts += run(FILE_SECTIONS, 30, tmp_path / "files")
     print(f"\n{table(verdicts)}")
     assert len(verdicts) >= 3000
     assert_agreement(verdicts)

@@ -60,12 +60,12 @@ class Verdict:
 def make_mutants(sections: Iterable[Section], count: int, seed: int) -> list[Mutant]:
     """`count` mutants for each weight of each section; the same for the same seed."""
     mutants = []
-    for section in sections:
+    for index, section in enumerate(sections):
         rng = Random(f"{seed} {section.name}")
         for number in range(count * section.weight):
             mutant = section.build(rng)
             initials = "".join(word[0] for word in section.name.split())
-            mutant.name = f"{initials}{number:05d}"
+            mutant.name = f"{initials}{index:02d}_{number:05d}"
             mutants.append(_named(mutant))
     return mutants
 

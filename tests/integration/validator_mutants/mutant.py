@@ -1,7 +1,7 @@
 """A mutant: a small model, valid but for what its section's operators did to it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
@@ -22,6 +22,7 @@ class Mutant:
     name: str = ""
 
     def write(self, repository: Path) -> None:
+        (repository / self.name).mkdir()
         for path, content in self.files.items():
             target = repository / self.name / path
             if content is None:
@@ -46,7 +47,6 @@ class Section:
     build: Builder
     weight: int = 1
     rate_limit: bool = False
-    operators: list[Operator] = field(default_factory=list)
 
 
 def base(rng: Random, *, batching: bool | None = None) -> pb.ModelConfig:
