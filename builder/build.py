@@ -2,9 +2,7 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from builder.arr_coc.checkpoint import ArrCoc, load_checkpoint, weight_files
 from builder.arr_coc.facts import SourceFacts, load_facts
@@ -18,45 +16,19 @@ from builder.publish.manifest import owned_models, read_manifest, sha256, write_
 from builder.publish.staging import staging_folder
 from builder.render.model_config import ModelConfig
 from builder.render.pipeline import pipeline_configs
-from builder.render.templates import render_config, render_template
 from builder.spec.models import Spec
-from builder.validate import validate_repository
+from builder.steps import (
+    VERSION,
+    BuildReport,
+    Progress,
+    drift,
+    model_sizes,
+    require_valid,
+    write_models,
+)
 from builder.verify.artifacts import Verifier
 from builder.verify.measure import ParityRow, artifact_errors, require_parity
 from builder.verify.pictures import verification_pictures
-
-VERSION = "1"
-"""Every model is written as this version."""
-
-_STAGE_SOURCES = Path(__file__).parent / "runtime" / "models"
-
-
-class Progress(Protocol):
-    """Told what a build does."""
-
-    def start(self, steps: int) -> None:
-        """The number of steps that follow."""
-
-    def step(self, text: str) -> None:
-        """A step begins."""
-
-
-@dataclass(frozen=True)
-class BuildReport:
-    """What a build wrote.
-
-    Attributes:
-        repository: The published folder.
-        models: Model name -> bytes of its files, in pipeline order.
-        parity: The parity table.
-        carried: Entries of the old repository that were kept because they are not ours.
-    """
-
-    repository: Path
-    models: dict[str, int]
-    parity: list[ParityRow]
-    carried: list[str] = field(default_factory=list)
-
 
 _EXPORTS: dict[str, Callable[[ArrCoc, Spec, Path], None]] = {
     "vision": export_vision,
@@ -72,13 +44,6 @@ def _stage_names(spec: Spec) -> dict[str, str]:
 
 def _artifact(stage: str, folder: Path) -> Path:
     return folder / ("decoder.onnx" if stage == "language" else "model.onnx")
-
-
-def _copy_sources(stage: str, folder: Path) -> None:
-    """The Python files of a stage; not `__init__`: Triton imports them from a bare folder."""
-    for source in sorted((_STAGE_SOURCES / stage).glob("*.py")):
-        if source.name != "__init__.py":
-            shutil.copyfile(source, folder / source.name)
 
 
 def requirements(spec: Spec) -> list[str]:
@@ -103,17 +68,7 @@ def write_text_files(
     """
     configs = pipeline_configs(spec, facts)
     stages = {name: stage for stage, name in _stage_names(spec).items()}
-    for config in configs:
-        version = folder / config.name / VERSION
-        version.mkdir(parents=True, exist_ok=True)
-        (folder / config.name / "config.pbtxt").write_text(render_config(config, origin))
-        if config.kind == "python":
-            _copy_sources(stages[config.name], version)
-        if config.kind == "ensemble":
-            # Git keeps no empty folder, and Triton wants a version folder.
-            (version / ".keep").touch()
-    text = render_template("requirements.txt.j2", requirements=requirements(spec))
-    (folder / "requirements.txt").write_text(text)
+    write_models(configs, stages, requirements(spec), origin, folder)
     return configs
 
 
@@ -179,18 +134,11 @@ class Build:
                     source.facts.tokenizer.backend_tokenizer.save(str(path))
             rows = self._export(source, staging.path, exported)
             self._progress.step("validate")
-            self._validate(staging.path)
+            require_valid(staging.path)
             self._progress.step("publish")
             self._write_manifest(staging.path, configs, rows, only)
             carried = staging.publish()
-        sizes = {
-            config.name: sum(
-                path.stat().st_size
-                for path in (self._target / config.name).rglob("*")
-                if path.is_file()
-            )
-            for config in configs
-        }
+        sizes = model_sizes(self._target, configs)
         return BuildReport(self._target, sizes, rows, carried)
 
     def _export(self, source: ArrCoc, folder: Path, stages: list[str]) -> list[ParityRow]:
@@ -225,14 +173,6 @@ class Build:
         for path in folder.glob(f"{onnx.name}*"):
             path.unlink()
 
-    def _validate(self, folder: Path) -> None:
-        errors = [f for f in validate_repository(folder) if f.severity == "error"]
-        if errors:
-            lines = [f"{f.model}: {f.message} ({f.rule})" for f in errors]
-            raise PublishError(
-                "nothing was published; Triton would refuse it:\n" + "\n".join(lines)
-            )
-
     def _write_manifest(
         self, folder: Path, configs: list[ModelConfig], rows: list[ParityRow], only: str | None
     ) -> None:
@@ -264,9 +204,7 @@ def rendered_drift(spec: Spec, spec_path: Path, target: Path, scratch: Path) -> 
     """
     facts = load_facts(spec.checkpoint, spec_path.resolve().parent)
     write_text_files(spec, facts, spec_path.name, scratch)
-    drift = []
-    for path in sorted(scratch.rglob("*")):
-        other = target / path.relative_to(scratch)
-        if path.is_file() and (not other.is_file() or other.read_bytes() != path.read_bytes()):
-            drift.append(str(path.relative_to(scratch)))
-    return drift
+    return drift(scratch, target)
+
+
+__all__ = ["Build", "BuildReport", "Progress", "rendered_drift", "requirements", "write_text_files"]

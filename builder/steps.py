@@ -1,0 +1,113 @@
+"""Steps that every kind of build shares, and what a build reports."""
+
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from builder.errors import PublishError
+from builder.render.model_config import ModelConfig
+from builder.render.templates import render_config, render_template
+from builder.validate import validate_repository
+from builder.verify.measure import ParityRow
+
+VERSION = "1"
+"""Every model is written as this version."""
+
+_STAGE_SOURCES = Path(__file__).parent / "runtime" / "models"
+
+
+class Progress(Protocol):
+    """Told what a build does."""
+
+    def start(self, steps: int) -> None:
+        """The number of steps that follow."""
+
+    def step(self, text: str) -> None:
+        """A step begins."""
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build wrote.
+
+    Attributes:
+        repository: The published folder.
+        models: Model name -> bytes of its files, in pipeline order.
+        parity: The parity table.
+        carried: Entries of the old repository that were kept because they are not ours.
+    """
+
+    repository: Path
+    models: dict[str, int]
+    parity: list[ParityRow]
+    carried: list[str] = field(default_factory=list)
+
+
+def _copy_sources(stage: str, folder: Path) -> None:
+    """The Python files of a stage; not `__init__`: Triton imports them from a bare folder."""
+    for source in sorted((_STAGE_SOURCES / stage).glob("*.py")):
+        if source.name != "__init__.py":
+            shutil.copyfile(source, folder / source.name)
+
+
+def write_models(
+    configs: Iterable[ModelConfig],
+    stages: Mapping[str, str],
+    requirements: list[str],
+    origin: str,
+    folder: Path,
+) -> None:
+    """Configs, Python stages and requirements; no weights.
+
+    Args:
+        configs: The models.
+        stages: Name of a Python model -> folder of its sources in `runtime/models`.
+        requirements: What the Python stages import.
+        origin: Name of the spec file.
+        folder: The repository.
+    """
+    for config in configs:
+        version = folder / config.name / VERSION
+        version.mkdir(parents=True, exist_ok=True)
+        (folder / config.name / "config.pbtxt").write_text(render_config(config, origin))
+        if config.kind == "python":
+            _copy_sources(stages[config.name], version)
+        if config.kind == "ensemble":
+            # Git keeps no empty folder, and Triton wants a version folder.
+            (version / ".keep").touch()
+    text = render_template("requirements.txt.j2", requirements=requirements)
+    (folder / "requirements.txt").write_text(text)
+
+
+def require_valid(folder: Path) -> None:
+    """Refuse a repository that Triton would not load.
+
+    Raises:
+        PublishError: names each model and why.
+    """
+    errors = [f for f in validate_repository(folder) if f.severity == "error"]
+    if errors:
+        lines = [f"{f.model}: {f.message} ({f.rule})" for f in errors]
+        raise PublishError("nothing was published; Triton would refuse it:\n" + "\n".join(lines))
+
+
+def model_sizes(repository: Path, configs: Iterable[ModelConfig]) -> dict[str, int]:
+    """Model name -> bytes of its files."""
+    return {
+        config.name: sum(
+            path.stat().st_size for path in (repository / config.name).rglob("*") if path.is_file()
+        )
+        for config in configs
+    }
+
+
+def drift(scratch: Path, target: Path) -> list[str]:
+    """Files of `scratch` that `target` lacks or has with other bytes, as relative paths."""
+    changed = []
+    for path in sorted(scratch.rglob("*")):
+        other = target / path.relative_to(scratch)
+        if path.is_file() and (not other.is_file() or other.read_bytes() != path.read_bytes()):
+            changed.append(str(path.relative_to(scratch)))
+    return changed
