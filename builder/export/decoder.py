@@ -10,7 +10,6 @@ from torch.export import Dim
 
 from builder.arr_coc.checkpoint import ArrCoc
 from builder.arr_coc.decoder import Decoder
-from builder.errors import ExportError
 from builder.export.examples import DTYPES
 from builder.export.onnx_file import EXPORT_OPSET, export_module
 from builder.export.weights import quantize_weights
@@ -22,11 +21,6 @@ from builder.spec.releases import OnnxLimits, onnx_limits
 def export_decoder(source: ArrCoc, spec: Spec, path: Path) -> None:
     """One decoder step over a shared KV cache; see `arr_coc.decoder.Decoder.forward`."""
     stage = spec.stages.language
-    if source.facts.deepstack_layers:
-        raise ExportError(
-            f"{path.name}: the language stage of {source.facts.model_type} is not supported yet; "
-            "use a Qwen2-VL checkpoint"
-        )
     export_text_model(
         source.text_model,
         source.model.lm_head,
