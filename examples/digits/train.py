@@ -63,11 +63,13 @@ PHASES = (
     Phase("read", ONE_DIGIT, 2000, 4e-3),
     Phase("scenes", SCENES, 1000, 2e-3),
     Phase("answers", QUESTIONS, 3500, 2e-3),
-    Phase("select", SINGLE_QUESTIONS, 1200, 5e-4, relevance_rate=1e-2, tower=False),
-    Phase("together", SINGLE_QUESTIONS, 1500, 1e-3, relevance_rate=3e-3),
+    Phase("select", SINGLE_QUESTIONS, 500, 5e-4, relevance_rate=1e-2, tower=False),
+    Phase("together", SINGLE_QUESTIONS, 1600, 1e-3, relevance_rate=5e-3),
 )
 # K of the soft top-K is drawn between these, small ones as often as large ones.
 FEWEST_KEPT, MOST_KEPT = 3, 64
+# This share of the questions keeps all tokens.
+WHOLE = 0.2
 # Weight of the per-token losses beside the answer loss.
 TOKEN_SHARE = 0.3
 
@@ -137,7 +139,7 @@ def selection_loss(
         )
         generator = torch.Generator().manual_seed(int(batch["pixels"].sum()))
         share = torch.rand(scores.shape[:-1], generator=generator)
-        kept = FEWEST_KEPT * (MOST_KEPT / FEWEST_KEPT) ** share
+        kept = FEWEST_KEPT * (MOST_KEPT / FEWEST_KEPT) ** (share / (1 - WHOLE)).clamp(max=1)
         chosen = gates(scores, kept, temperature)
     return network.gated_loss(tokens, batch["ids"], batch["targets"], chosen)
 
