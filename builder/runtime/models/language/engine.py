@@ -181,6 +181,10 @@ class Engine:
             ):
                 return
             generation = self._waiting.popleft()
+        if (reason := self._ended(generation)) is not None:  # since the last look at the line
+            self._cache.release(self._stage)
+            self._finish(generation, reason)
+            return
         generation.started = generation.started or time.monotonic()
         shared = self._prefix.take(generation.opening(), self._stage)
         # The last token is computed in any case: its logits are needed.
