@@ -154,7 +154,7 @@ def bench_vision(reference: Reference, folder: Path, runs: int) -> list[Row]:
     prompt = reference.prompts.encode(QUESTION.encode())
     kept, _ = reference.select(torch.from_numpy(pixels.copy()), prompt)
     product = torch.randn(1024, 384), torch.randn(384, 1536)
-    products = 200
+    products = 50
 
     def eager() -> torch.Tensor:
         with torch.inference_mode():
