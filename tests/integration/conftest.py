@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +106,17 @@ def arr_coc_server(
     Build(load_spec(spec_path), spec_path, repository, Steps()).run()
     with serve_repository(repository) as server:
         yield ArrCocServer(server.grpc_url, repository, spec_path, server)
+
+
+@pytest.fixture
+def cancelled_server(
+    arr_coc_server: ArrCocServer, serve_repository: Serve
+) -> Iterator[ArrCocServer]:
+    """A server of its own for a test that cancels a stream.
+
+    Triton 24.10 crashes now and then when a stream is cancelled or its client dies
+    (github.com/triton-inference-server/server/issues/8034): such tests are slow ones, and their
+    server is not the others'.
+    """
+    with serve_repository(arr_coc_server.repository) as server:
+        yield replace(arr_coc_server, url=server.grpc_url, server=server)

@@ -72,8 +72,8 @@ class Stream:
             if reason.item():
                 return results
 
-    def leave(self) -> None:
-        self.client.stop_stream(cancel_requests=True)
+    def leave(self, *, cancel: bool = False) -> None:
+        self.client.stop_stream(cancel_requests=cancel)
         self.client.close()
 
 
@@ -84,15 +84,19 @@ def stream(arr_coc_server: Any) -> Iterator[Stream]:
     found.leave()
 
 
-@pytest.fixture
-def metrics(arr_coc_server: Any) -> Metrics:
+def metrics_of(server: Any) -> Metrics:
     def read() -> dict[str, float]:
-        with urllib.request.urlopen(arr_coc_server.server.metrics_url) as page:
+        with urllib.request.urlopen(server.server.metrics_url) as page:
             text = page.read().decode()
         found = re.findall(r'^(language_\w+)\{model="language"\} (\S+)$', text, re.MULTILINE)
         return {name: float(value) for name, value in found}
 
     return read
+
+
+@pytest.fixture
+def metrics(arr_coc_server: Any) -> Metrics:
+    return metrics_of(arr_coc_server)
 
 
 def wait_for(metrics: Metrics, condition: Callable[[dict[str, float]], bool]) -> dict[str, float]:
@@ -118,14 +122,16 @@ def chatty(arr_coc_server: Any) -> str:
     raise AssertionError("no question has a long answer")
 
 
+@pytest.mark.slow
 def test_a_cancel_with_a_watch_reaches_through_the_ensemble(
-    arr_coc_server: Any, metrics: Metrics, chatty: str
+    cancelled_server: Any, chatty: str
 ) -> None:
+    metrics = metrics_of(cancelled_server)
     before = metrics()
-    stream = Stream(arr_coc_server.url)
+    stream = Stream(cancelled_server.url)
     stream.ask(str(uuid.uuid4()), watch=True, text=chatty, **LONG)
     stream.next()
-    stream.leave()
+    stream.leave(cancel=True)
     after = wait_for(
         metrics, lambda now: now["language_finished_total"] > before["language_finished_total"]
     )
@@ -146,13 +152,13 @@ time.sleep(60)
 """
 
 
-def test_a_client_that_is_killed_frees_its_slots(
-    arr_coc_server: Any, metrics: Metrics, chatty: str
-) -> None:
+@pytest.mark.slow
+def test_a_client_that_is_killed_frees_its_slots(cancelled_server: Any, chatty: str) -> None:
     """Eight long answers: some have begun, and none of them goes on."""
+    metrics = metrics_of(cancelled_server)
     before = metrics()
     client = subprocess.Popen(
-        [sys.executable, "-c", CLIENT, arr_coc_server.url, chatty],
+        [sys.executable, "-c", CLIENT, cancelled_server.url, chatty],
         cwd=ROOT,
         stdout=subprocess.PIPE,
     )
