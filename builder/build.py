@@ -134,7 +134,7 @@ class Build:
                     source.facts.tokenizer.backend_tokenizer.save(str(path))
             rows = self._export(source, staging.path, exported)
             self._progress.step("validate")
-            require_valid(staging.path)
+            require_valid(staging.path, self._spec.triton_release)
             self._progress.step("publish")
             self._write_manifest(staging.path, configs, rows, only)
             carried = staging.publish()

@@ -9,7 +9,7 @@ from typing import Protocol
 from builder.errors import PublishError
 from builder.render.model_config import ModelConfig
 from builder.render.templates import render_config, render_template
-from builder.validate import validate_repository
+from builder.validate import Target, validate_repository
 from builder.verify.measure import ParityRow
 
 VERSION = "1"
@@ -81,13 +81,19 @@ def write_models(
     (folder / "requirements.txt").write_text(text)
 
 
-def require_valid(folder: Path) -> None:
+def require_valid(folder: Path, release: str) -> None:
     """Refuse a repository that Triton would not load.
+
+    Args:
+        folder: The repository.
+        release: Triton release that it is built for.
 
     Raises:
         PublishError: names each model and why.
     """
-    errors = [f for f in validate_repository(folder) if f.severity == "error"]
+    errors = [
+        f for f in validate_repository(folder, Target(release=release)) if f.severity == "error"
+    ]
     if errors:
         lines = [f"{f.model}: {f.message} ({f.rule})" for f in errors]
         raise PublishError("nothing was published; Triton would refuse it:\n" + "\n".join(lines))
