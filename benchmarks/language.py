@@ -227,7 +227,9 @@ def mixed(model: Any, folder: Path, runs: int, most: int) -> list[Any]:
     """Sixteen requests of mixed length."""
     prompts = make_prompts(model, log_spaced(SLOTS, 16, most), seed=1)
     tokens = sum(prompt.max_tokens for prompt in prompts)
-    typical = min(prompts, key=lambda prompt: abs(prompt.max_tokens - tokens / SLOTS))
+    lengths = [abs(prompt.max_tokens - tokens / SLOTS) for prompt in prompts]
+    place = lengths.index(min(lengths))
+    typical = prompts[place]
     steps = most // 8
     ours, int4 = (Ours(folder / name / "decoder.onnx") for name in ("fp32", "int4"))
     result = rates(
@@ -246,8 +248,7 @@ def mixed(model: Any, folder: Path, runs: int, most: int) -> list[Any]:
     step = (seconds["padded"] - seconds["prompts"]) / (steps - 1)
     whole = seconds["prompts"] + step * (most - 1)
     same = {
-        "identical_to_sequential": answers["ours"][prompts.index(typical)]
-        == answers["sequential"][0],
+        "identical_to_sequential": answers["ours"][place] == answers["sequential"][0],
         "identical_to_padded": sum(
             a[: len(b)] == b for a, b in zip(answers["ours"], answers["padded"], strict=True)
         ),
