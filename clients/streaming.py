@@ -23,8 +23,8 @@ def stream(
 
     The question is sent when the first chunk is asked for. Closing the generator early (or
     leaving its `for` loop and dropping it) cancels the request; Triton 24.10 passes that on to
-    the steps of the ensemble that have not begun, not to the one that runs. `timeout` is in
-    seconds, for the whole answer.
+    the steps of the ensemble that have not begun, not to the one that runs, and now and then
+    crashes (README, "Limits worth knowing"). `timeout` is in seconds, for the whole answer.
 
     Raises:
         ValueError: a number does not fit its tensor (`clients.request.infer_request`).
