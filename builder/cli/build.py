@@ -95,10 +95,14 @@ def build(
     ] = None,
 ) -> None:
     """Build a verified model repository from a spec."""
-    from builder.spec.load import load_spec
+    from builder.errors import SpecError
+    from builder.spec.load import load_any_spec
+    from builder.spec.models import Spec
 
-    loaded = load_spec(spec)
+    loaded = load_any_spec(spec)
     if target is not None:
+        if target == "tensorrt" and not isinstance(loaded, Spec):
+            raise SpecError("--target tensorrt: only an arr-coc spec can be built for TensorRT")
         loaded = loaded.model_copy(update={"target": target})
     console = Console()
     columns = (
@@ -112,9 +116,9 @@ def build(
         bar = _Bar(progress)
         bar.step("load libraries")
         _quiet()
-        from builder.build import Build
+        from builder.builds import build_of
 
-        report = Build(loaded, spec, output, bar).run(only)
+        report = build_of(loaded, spec, output, bar).run(only)
         bar.finish()
     console.print(_parity_table(report.parity))
     console.print(_models_table(report))

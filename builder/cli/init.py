@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -13,30 +14,60 @@ from builder.errors import SpecError
 
 def init(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="Checkpoint folder or hub id.")],
-    name: Annotated[str, typer.Option(help="Name of the pipeline.")] = "arr_coc",
+    name: Annotated[
+        str | None, typer.Option(help="Name of the model; default: that of the checkpoint.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(metavar="SPEC", help="The spec to write; default NAME.yaml.")
     ] = None,
 ) -> None:
     """Inspect a checkpoint and write a spec for it."""
-    from builder.arr_coc.facts import load_facts
-    from builder.arr_coc.relevance import CONFIG_NAME
-    from builder.render.templates import render_template
-    from builder.spec.load import load_spec
-    from builder.spec.models import Checkpoint
+    from builder.spec.load import load_any_spec
+    from builder.spec.task import TaskCheckpoint
+    from builder.tasks.checkpoint import open_checkpoint
 
+    folder = Path(source).resolve()
+    local = folder.is_dir()
+    base = (output or Path("spec.yaml")).resolve().parent
+    if not base.is_dir():
+        raise SpecError(f"{base} is no folder; make it first")
+    written = os.path.relpath(folder, base) if local else source
+    files = open_checkpoint(TaskCheckpoint(path=written), base)
+    if files.config.model_type in ARR_COC_FAMILIES:
+        name = name or "arr_coc"
+        text = _pipeline(name, written, base, folder)
+    else:
+        name = name or _model_name(folder.name if local else source.rsplit("/", 1)[-1])
+        text = _task(name, written, base)
     path = output or Path(f"{name}.yaml")
     if path.exists():
         raise SpecError(f"{path} exists; give another --output")
-    base = path.resolve().parent
-    if not base.is_dir():
-        raise SpecError(f"{base} is no folder; make it first")
-    folder = Path(source).resolve()
-    local = folder.is_dir()
-    written = os.path.relpath(folder, base) if local else source
+    path.write_text(text)
+    try:
+        load_any_spec(path)
+    except SpecError:
+        path.unlink()
+        raise
+    Console(highlight=False).print(f"wrote {path}; next: builder build {path}", markup=False)
+
+
+ARR_COC_FAMILIES = ("qwen2_vl", "qwen3_vl")
+
+
+def _model_name(text: str) -> str:
+    """A name that Triton takes: letters, digits, underscores."""
+    return re.sub(r"[^A-Za-z0-9_]+", "_", text).strip("_").lower() or "model"
+
+
+def _pipeline(name: str, written: str, base: Path, folder: Path) -> str:
+    from builder.arr_coc.facts import load_facts
+    from builder.arr_coc.relevance import CONFIG_NAME
+    from builder.render.templates import render_template
+    from builder.spec.models import Checkpoint
+
     facts = load_facts(Checkpoint(path=written), base)
-    trained = (folder / CONFIG_NAME).is_file() if local else False
-    text = render_template(
+    trained = (folder / CONFIG_NAME).is_file()
+    return render_template(
         "spec.yaml.j2",
         name=name,
         path=json.dumps(written),
@@ -47,10 +78,22 @@ def init(
         kept_tokens=200,
         threads=os.cpu_count() or 1,
     )
-    path.write_text(text)
-    try:
-        load_spec(path)
-    except SpecError:
-        path.unlink()
-        raise
-    Console(highlight=False).print(f"wrote {path}; next: builder build {path}", markup=False)
+
+
+def _task(name: str, written: str, base: Path) -> str:
+    from builder.render.templates import render_template
+    from builder.spec.task import TaskCheckpoint, TaskSpec
+    from builder.tasks.checkpoint import open_checkpoint
+    from builder.tasks.registry import guess_task, kind_of
+
+    checkpoint = TaskCheckpoint(path=written)
+    task = guess_task(open_checkpoint(checkpoint, base))
+    kind = kind_of(TaskSpec(name=name, task=task, checkpoint=checkpoint), base)
+    return render_template(
+        "task.yaml.j2",
+        name=name,
+        path=json.dumps(written),
+        task=task,
+        kind=kind.describe(),
+        threads=os.cpu_count() or 1,
+    )

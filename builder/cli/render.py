@@ -18,21 +18,19 @@ def render(
     ] = False,
 ) -> None:
     """Write the configs and Python stages of a repository; weights stay as they are."""
-    from builder.arr_coc.facts import load_facts
-    from builder.build import rendered_drift, write_text_files
-    from builder.spec.load import load_spec
+    from builder.builds import drift_of, render_to
+    from builder.spec.load import load_any_spec
 
-    loaded = load_spec(spec)
+    loaded = load_any_spec(spec)
     console = Console(highlight=False, soft_wrap=True)
     if check:
         with TemporaryDirectory() as scratch:
-            drift = rendered_drift(loaded, spec, output, Path(scratch))
+            drift = drift_of(loaded, spec, output, Path(scratch))
         for name in drift:
             console.print(f"{output / name} differs from what {spec} renders", markup=False)
         if drift:
             console.print(f"run: builder render {spec} --output {output}", markup=False)
             raise typer.Exit(1)
         return
-    facts = load_facts(loaded.checkpoint, spec.resolve().parent)
-    for config in write_text_files(loaded, facts, spec.name, output):
+    for config in render_to(loaded, spec, output):
         console.print(f"{output / config.name / 'config.pbtxt'}", markup=False)

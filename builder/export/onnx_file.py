@@ -18,7 +18,7 @@ from builder.spec.releases import OnnxLimits
 EXPORT_OPSET = 18
 """The opset that torch's exporter writes natively; TensorRT 10 reads it as well."""
 
-_INLINE_BYTES = 1_000_000_000
+INLINE_BYTES = 1_000_000_000
 """Larger graphs keep their weights in a file beside (protobuf ends at 2 GiB)."""
 
 
@@ -70,13 +70,13 @@ def export_module(
         assert program is not None
         program.model.ir_version = min(limits.ir_version, program.model.ir_version or 10)
         size = sum(p.numel() * p.element_size() for p in module.parameters())
-        program.save(str(path), external_data=size > _INLINE_BYTES)
+        program.save(str(path), external_data=size > INLINE_BYTES)
     except Exception as error:
-        raise ExportError(f"{path.name}: the ONNX export failed: {_root_cause(error)}") from error
-    _check(path, limits)
+        raise ExportError(f"{path.name}: the ONNX export failed: {root_cause(error)}") from error
+    check_limits(path, limits)
 
 
-def _root_cause(error: BaseException) -> str:
+def root_cause(error: BaseException) -> str:
     """The first line of the innermost error: the exporter wraps it in pages of advice."""
     while error.__cause__ is not None:
         error = error.__cause__
@@ -84,7 +84,12 @@ def _root_cause(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def _check(path: Path, limits: OnnxLimits) -> None:
+def check_limits(path: Path, limits: OnnxLimits) -> None:
+    """Refuse a file that a release can't load.
+
+    Raises:
+        ExportError: its opset or IR version is too new.
+    """
     model = onnx.load(path, load_external_data=False)
     opset = next(o.version for o in model.opset_import if o.domain in {"", "ai.onnx"})
     if opset > limits.opset or model.ir_version > limits.ir_version:

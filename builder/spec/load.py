@@ -3,7 +3,7 @@
 import difflib
 import typing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
@@ -11,8 +11,11 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from builder.errors import SpecError
 from builder.spec.models import Spec
+from builder.spec.task import TaskSpec
 
 _MAX_BYTES = 1_000_000
+
+_Kind = TypeVar("_Kind", bound=BaseModel)
 
 
 def _read(path: Path) -> Any:
@@ -54,9 +57,9 @@ def _line(document: Any, location: tuple[int | str, ...]) -> int | None:
     return line
 
 
-def _model_at(location: tuple[int | str, ...]) -> type[BaseModel] | None:
+def _model_at(root: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel] | None:
     """The spec type that a location lies in."""
-    model: type[BaseModel] = Spec
+    model = root
     for key in location:
         field = model.model_fields.get(str(key))
         if field is None:
@@ -69,13 +72,13 @@ def _model_at(location: tuple[int | str, ...]) -> type[BaseModel] | None:
     return model
 
 
-def _sentence(path: Path, document: Any, error: Any) -> str:
+def _sentence(path: Path, document: Any, root: type[BaseModel], error: Any) -> str:
     location = error["loc"]
     line = _line(document, location)
     where = f"{path}:{line}" if line else str(path)
     name = ".".join(str(part) for part in location)
     if error["type"] == "extra_forbidden":
-        model = _model_at(location[:-1])
+        model = _model_at(root, location[:-1])
         known = list(model.model_fields) if model else []
         near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
         hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(known)}"
@@ -86,17 +89,37 @@ def _sentence(path: Path, document: Any, error: Any) -> str:
     return f"{where}: {name}: {message}" if name else f"{where}: {message}"
 
 
+def _document(path: Path) -> dict[str, Any]:
+    document = _read(path)
+    if not isinstance(document, dict):
+        raise SpecError(f"{path}: a spec is a mapping of keys to values, starting with 'name:'")
+    return document
+
+
+def _check(path: Path, document: dict[str, Any], root: type[_Kind]) -> _Kind:
+    try:
+        return root.model_validate(document)
+    except ValidationError as error:
+        lines = [_sentence(path, document, root, problem) for problem in error.errors()]
+        raise SpecError("\n".join(lines)) from error
+
+
 def load_spec(path: Path) -> Spec:
-    """Read and check a spec file.
+    """Read and check the spec file of an arr-coc pipeline.
 
     Raises:
         SpecError: one line for every problem, each with its place in the file.
     """
-    document = _read(path)
-    if not isinstance(document, dict):
-        raise SpecError(f"{path}: a spec is a mapping of keys to values, starting with 'name:'")
-    try:
-        return Spec.model_validate(document)
-    except ValidationError as error:
-        lines = [_sentence(path, document, problem) for problem in error.errors()]
-        raise SpecError("\n".join(lines)) from error
+    return _check(path, _document(path), Spec)
+
+
+def load_any_spec(path: Path) -> Spec | TaskSpec:
+    """Read and check a spec file of either kind; the key `task` tells them apart.
+
+    Raises:
+        SpecError: one line for every problem, each with its place in the file.
+    """
+    document = _document(path)
+    if "task" in document:
+        return _check(path, document, TaskSpec)
+    return _check(path, document, Spec)

@@ -2,9 +2,12 @@
 
 import json
 
+from pydantic import TypeAdapter
+
 from builder.spec.models import Spec
+from builder.spec.task import TaskSpec
 
 
 def schema_text() -> str:
-    """The JSON Schema of a spec file, as it stands in `specs/spec.schema.json`."""
-    return json.dumps(Spec.model_json_schema(), indent=2) + "\n"
+    """The JSON Schema of a spec file of any kind, as it stands in `specs/spec.schema.json`."""
+    return json.dumps(TypeAdapter(Spec | TaskSpec).json_schema(), indent=2) + "\n"

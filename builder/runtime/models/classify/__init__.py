@@ -1,0 +1,1 @@
+"""The last stage of a text classifier: logits to labels and scores."""

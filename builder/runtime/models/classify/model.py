@@ -1,0 +1,37 @@
+"""Triton Python model: logits in, LABELS and SCORES out, the best first."""
+
+import json
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from .scores import scores
+
+
+class TritonPythonModel:
+    """Names the logits."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Read the labels from the model config's parameters."""
+        config = json.loads(args["model_config"])
+        value = {name: entry["string_value"] for name, entry in config["parameters"].items()}
+        labels = [label.encode() for label in json.loads(value["labels"])]
+        self._labels = np.array(labels, dtype=object)
+        self._multi_label = value["multi_label"] == "true"
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer each request."""
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Any) -> Any:
+        logits = pb_utils.get_input_tensor_by_name(request, "logits").as_numpy()
+        found = scores(logits, multi_label=self._multi_label)
+        order = np.argsort(-found, axis=-1, kind="stable")
+        ranked = np.ascontiguousarray(np.take_along_axis(found, order, axis=-1))
+        return pb_utils.InferenceResponse(
+            [
+                pb_utils.Tensor("LABELS", self._labels[order]),
+                pb_utils.Tensor("SCORES", ranked),
+            ]
+        )

@@ -1,0 +1,1 @@
+"""The tokenizer stage of a task model: texts to padded token ids."""

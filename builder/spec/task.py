@@ -1,0 +1,80 @@
+"""The spec of a task model: one Hugging Face checkpoint, raw input in, answer out."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from builder.spec.batching import Batched, OnnxRuntime, PositiveInt, Strict
+from builder.spec.language import MODEL_NAME
+from builder.spec.models import Tolerance
+
+Task = Literal["feature-extraction", "sentence-similarity", "text-classification"]
+Exporter = Literal["transformers", "torch"]
+
+MAX_BATCH_SIZE = 1024
+
+
+class TaskCheckpoint(Strict):
+    """Where the source weights come from."""
+
+    path: str = Field(
+        min_length=1, description="A local folder (relative to the spec file) or a hub id."
+    )
+    revision: str | None = Field(default=None, description="Branch, tag or commit on the hub.")
+    trust_remote_code: bool = Field(
+        default=False, description="Run Python code that comes with the checkpoint."
+    )
+
+
+class TaskModel(Batched):
+    """The exported graph; `max_batch_size` holds for the stages around it as well."""
+
+    exporter: Exporter = Field(
+        default="transformers",
+        description="transformers: its own OnnxExporter; torch: torch.onnx. Both give the same "
+        "names and shapes.",
+    )
+    onnxruntime: OnnxRuntime = Field(default_factory=OnnxRuntime)
+
+    @model_validator(mode="after")
+    def _batch_is_sane(self) -> "TaskModel":
+        if self.max_batch_size > MAX_BATCH_SIZE:
+            raise ValueError(f"max_batch_size {self.max_batch_size} is over {MAX_BATCH_SIZE}")
+        return self
+
+
+class TaskSpec(Strict):
+    """One task model: `<name>` is the ensemble, `<name>_model` the graph for raw tensors."""
+
+    name: str = Field(pattern=MODEL_NAME, description="Name of the ensemble.")
+    task: Task
+    checkpoint: TaskCheckpoint
+    triton_release: str = Field(
+        default="24.10",
+        pattern=r"^\d{2}\.\d{2}$",
+        description="Server release that the repository is built for; bounds opset and IR.",
+    )
+    target: Literal["cpu", "gpu"] = "cpu"
+    sequence_buckets: list[Annotated[int, Field(ge=2)]] | None = Field(
+        default=None,
+        min_length=1,
+        description="Lengths in tokens that texts are padded to, the smallest that fits, so that "
+        "the batcher can join requests; the last is the longest text. null: powers of two from 16 "
+        "up to what the checkpoint takes.",
+    )
+    long_text: Literal["truncate", "refuse"] = Field(
+        default="truncate", description="What happens to a text longer than the last bucket."
+    )
+    tokenizers: PositiveInt = Field(default=1, description="Instances of the tokenizer stage.")
+    model: TaskModel = Field(default_factory=TaskModel)
+    tolerance: Tolerance = Field(
+        default_factory=lambda: Tolerance(max_abs_error=1e-3, min_cosine=0.9999),
+        description="How far the fp32 graph may be from the checkpoint.",
+    )
+
+    @field_validator("sequence_buckets")
+    @classmethod
+    def _ascending(cls, buckets: list[int] | None) -> list[int] | None:
+        if buckets is not None and buckets != sorted(set(buckets)):
+            raise ValueError("must ascend, each bucket once")
+        return buckets

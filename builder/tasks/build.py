@@ -1,0 +1,130 @@
+"""The build of a task model: export, verify, render, validate, publish, in this order."""
+
+import shutil
+from pathlib import Path
+
+from builder.errors import PublishError, SpecError
+from builder.publish.manifest import owned_models, read_manifest, write_manifest
+from builder.publish.staging import staging_folder
+from builder.render.model_config import ModelConfig
+from builder.spec.releases import onnx_limits
+from builder.spec.task import TaskSpec
+from builder.steps import (
+    VERSION,
+    BuildReport,
+    Progress,
+    drift,
+    model_sizes,
+    require_valid,
+    write_models,
+)
+from builder.tasks.checkpoint import open_checkpoint
+from builder.tasks.export import export_graph
+from builder.tasks.kind import Graph, Kind
+from builder.tasks.parity import verify_graph
+from builder.tasks.registry import kind_of
+from builder.verify.measure import ParityRow, artifact_errors, require_parity
+
+
+def _write(kind: Kind, origin: str, folder: Path) -> list[ModelConfig]:
+    configs = kind.configs()
+    write_models(configs, kind.stages(), kind.requirements(), origin, folder)
+    return configs
+
+
+def write_task_files(spec: TaskSpec, spec_path: Path, folder: Path) -> list[ModelConfig]:
+    """Everything but weights and tokenizers; the model configs, the ensemble last."""
+    return _write(kind_of(spec, spec_path.resolve().parent), spec_path.name, folder)
+
+
+def task_drift(spec: TaskSpec, spec_path: Path, target: Path, scratch: Path) -> list[str]:
+    """Files of a repository that differ from what the spec renders today, as relative paths."""
+    write_task_files(spec, spec_path, scratch)
+    return drift(scratch, target)
+
+
+class TaskBuild:
+    """One run of the builder."""
+
+    def __init__(self, spec: TaskSpec, spec_path: Path, target: Path, progress: Progress) -> None:
+        """Prepare a build.
+
+        Args:
+            spec: The spec.
+            spec_path: Its file; local paths in it are relative to its folder.
+            target: The repository to write.
+            progress: Told about each step.
+        """
+        self._spec = spec
+        self._base = spec_path.resolve().parent
+        self._origin = spec_path.name
+        self._target = target
+        self._progress = progress
+
+    def run(self, only: str | None = None) -> BuildReport:
+        """Build and publish.
+
+        Args:
+            only: Name of one model to build anew; the others stay as they are.
+
+        Raises:
+            BuilderError: a step failed; the old repository is untouched.
+        """
+        spec, progress = self._spec, self._progress
+        kind = kind_of(spec, self._base)
+        names = [config.name for config in kind.configs()]
+        selected = self._selected(names, only)
+        graphs = {name for name in selected if name not in kind.stages() and name != spec.name}
+        progress.start(4 + 2 * len(graphs))
+        with staging_folder(self._target) as staging:
+            progress.step("render configs")
+            configs = _write(kind, self._origin, staging.path)
+            kind.write_files(staging.path)
+            for name in set(names) - set(selected):
+                shutil.rmtree(staging.path / name)
+                shutil.copytree(self._target / name, staging.path / name)
+            rows: list[ParityRow] = []
+            if graphs:
+                progress.step("load checkpoint")
+                for graph in kind.graphs():
+                    if graph.name in graphs:
+                        rows += self._artifact(graph, staging.path / graph.name / VERSION)
+            require_parity(rows)
+            progress.step("validate")
+            require_valid(staging.path, spec.triton_release)
+            progress.step("publish")
+            parity = [row.as_dict() for row in rows]
+            if only is not None:
+                old = read_manifest(self._target).get("parity", [])
+                parity += [row for row in old if row.get("artifact") != only]
+            write_manifest(
+                staging.path,
+                models=names,
+                spec=spec.model_dump(mode="json"),
+                source=open_checkpoint(spec.checkpoint, self._base).hashes(),
+                parity=parity,
+            )
+            carried = staging.publish()
+        return BuildReport(self._target, model_sizes(self._target, configs), rows, carried)
+
+    def _selected(self, names: list[str], only: str | None) -> list[str]:
+        if only is None:
+            return names
+        if only not in names:
+            raise SpecError(f"--only {only}: the spec has no such model; it has {', '.join(names)}")
+        missing = sorted(set(names) - {only} - owned_models(self._target))
+        if missing:
+            raise PublishError(
+                f"--only {only}: {self._target} has no built '{missing[0]}' to go with it; "
+                "build everything first"
+            )
+        return [only]
+
+    def _artifact(self, graph: Graph, folder: Path) -> list[ParityRow]:
+        spec = self._spec
+        path = folder / "model.onnx"
+        self._progress.step(f"export {graph.name}")
+        export_graph(graph, path, spec.model.exporter, onnx_limits(spec.triton_release))
+        self._progress.step(f"verify {graph.name}")
+        with artifact_errors(graph.name):
+            return verify_graph(graph.name, path, list(graph.samples()), spec.tolerance)

@@ -1,0 +1,155 @@
+"""What every task reads of a Hugging Face checkpoint; weights from safetensors only."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoTokenizer
+from transformers.utils.hub import cached_file
+
+from builder.arr_coc.checkpoint import weight_files
+from builder.arr_coc.facts import checkpoint_errors, resolve_source
+from builder.errors import CheckpointError
+from builder.publish.manifest import sha256
+from builder.spec.models import Checkpoint
+from builder.spec.task import TaskCheckpoint
+
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
+# Families whose positions start behind the padding id.
+_SHIFTED_POSITIONS = {"roberta", "xlm-roberta", "camembert", "mpnet", "longformer"}
+
+
+@dataclass(frozen=True)
+class CheckpointFiles:
+    """A checkpoint and its config; no weights are read.
+
+    Attributes:
+        source: A local folder or a hub id.
+        config: Its transformers config.
+        spec: As the spec names it.
+        base: Folder that local paths are relative to.
+    """
+
+    source: str
+    config: Any
+    spec: TaskCheckpoint
+    base: Path
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options that every transformers loader gets."""
+        return {
+            "revision": self.spec.revision,
+            "trust_remote_code": self.spec.trust_remote_code,
+        }
+
+    @property
+    def architectures(self) -> list[str]:
+        """Class names that the config gives."""
+        return list(self.config.architectures or [])
+
+    def json(self, name: str) -> Any:
+        """A JSON file of the checkpoint; None where it has none."""
+        path = cached_file(
+            self.source,
+            name,
+            revision=self.spec.revision,
+            _raise_exceptions_for_missing_entries=False,
+        )
+        return json.loads(Path(path).read_text()) if path else None
+
+    def hashes(self) -> dict[str, str]:
+        """File name -> sha256 of a local checkpoint; empty for one on the hub."""
+        files = weight_files(Checkpoint(path=self.spec.path), self.base)
+        return {path.name: sha256(path) for path in files}
+
+    def tokenizer(self) -> Any:
+        """The fast tokenizer, with a padding token.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        folder = Path(self.source)
+        if folder.is_dir() and not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+            raise CheckpointError(
+                f"{self.source} has no tokenizer (tokenizer.json); save the model's tokenizer "
+                "beside it"
+            )
+        with checkpoint_errors(self.source):
+            tokenizer = AutoTokenizer.from_pretrained(self.source, **self.options)
+        if not tokenizer.is_fast:
+            raise CheckpointError(f"{self.source} has no fast tokenizer (tokenizer.json)")
+        return tokenizer
+
+    def max_tokens(self, tokenizer: Any) -> int | None:
+        """The longest text that positions and tokenizer allow; None: no bound is known."""
+        positions = getattr(self.config, "max_position_embeddings", None)
+        if positions and self.config.model_type in _SHIFTED_POSITIONS:
+            positions -= int(self.config.pad_token_id) + 1
+        bounds = [int(n) for n in (positions, tokenizer.model_max_length) if n and n < 1_000_000]
+        return min(bounds) if bounds else None
+
+    def load(self, auto_class: Any, task: str, optional: tuple[str, ...] = ()) -> Any:
+        """The model in fp32, eval mode, SDPA attention.
+
+        Args:
+            auto_class: `AutoModelFor...`.
+            task: For the error.
+            optional: Prefixes of weights that the task does without.
+
+        Raises:
+            CheckpointError: pickled, damaged, or without the weights of the task's head.
+        """
+        self._refuse_pickles()
+        with checkpoint_errors(self.source):
+            model, info = auto_class.from_pretrained(
+                self.source,
+                dtype=torch.float32,
+                use_safetensors=True,
+                attn_implementation="sdpa",
+                output_loading_info=True,
+                **self.options,
+            )
+        # A weight that is missing would be random, and the answers with it.
+        missing = sorted(key for key in info["missing_keys"] if not key.startswith(optional))
+        if missing:
+            raise CheckpointError(
+                f"{self.source} has no weights for {missing[0]} ({len(missing)} missing): it is "
+                f"no checkpoint for {task}"
+            )
+        return model.eval().requires_grad_(False)
+
+    def _refuse_pickles(self) -> None:
+        folder = Path(self.source)
+        if not folder.is_dir() or any(folder.glob("*.safetensors")):
+            return
+        pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+        if pickles:
+            raise CheckpointError(
+                f"{self.source} holds pickled weights ({pickles[0]}), which can run code when "
+                "loaded; convert them to safetensors first"
+            )
+        raise CheckpointError(f"{self.source} has no *.safetensors file")
+
+
+def open_checkpoint(checkpoint: TaskCheckpoint, base: Path) -> CheckpointFiles:
+    """Read the config of a checkpoint.
+
+    Args:
+        checkpoint: Where it is.
+        base: Folder that local paths are relative to.
+
+    Raises:
+        CheckpointError: missing or damaged.
+    """
+    source = resolve_source(Checkpoint(path=checkpoint.path), base)
+    with checkpoint_errors(source):
+        config = AutoConfig.from_pretrained(
+            source,
+            revision=checkpoint.revision,
+            trust_remote_code=checkpoint.trust_remote_code,
+        )
+    return CheckpointFiles(source, config, checkpoint, base)

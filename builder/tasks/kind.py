@@ -1,0 +1,112 @@
+"""What a task must say of itself, so that one build serves every task."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+from torch import nn
+
+from builder.render.model_config import ModelConfig, Tensor
+from builder.spec.task import TaskSpec
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One batch that an artifact is verified with.
+
+    Attributes:
+        inputs: What the graph gets, as the served stages make it (padding included).
+        wanted: What the source model says of the same rows, computed without their padding.
+        valid: Output -> bool mask of the leading dims that count; left out: all.
+    """
+
+    inputs: Arrays
+    wanted: Arrays
+    valid: Arrays = field(default_factory=dict)
+
+    @property
+    def batch(self) -> int:
+        """Rows of the batch."""
+        return int(next(iter(self.inputs.values())).shape[0])
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One graph that is exported and served.
+
+    Attributes:
+        name: Name of its model in the repository.
+        module: What is exported: keyword arguments named as `inputs`, a tensor or a tuple in the
+            order of `outputs`; eval mode, fp32.
+        inputs: Tensors without the batch dim; dims of -1 vary.
+        outputs: The same.
+        axes: Input -> dim (the batch dim is 0) -> name of the axis; equal names vary together.
+        example: Inputs that are traced with; varying dims at least 2 and different.
+        samples: Makes what it is verified with; called once.
+    """
+
+    name: str
+    module: nn.Module
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    axes: Mapping[str, Mapping[int, str]]
+    example: Mapping[str, Any]
+    samples: Callable[[], Iterable[Sample]]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a checkpoint is, for the person who reads its spec.
+
+    Attributes:
+        architecture: Class name or model type.
+        inputs: The ensemble's inputs.
+        outputs: Its outputs.
+        graph_inputs: Inputs of the graph behind it.
+        graph_outputs: Its outputs.
+        buckets: Sequence lengths that texts are padded to; none: no text.
+    """
+
+    architecture: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    graph_inputs: tuple[Tensor, ...]
+    graph_outputs: tuple[Tensor, ...]
+    buckets: tuple[int, ...] = ()
+
+
+class Kind(Protocol):
+    """One task over one checkpoint; made by `registry.kind_of`, which reads no weights."""
+
+    @property
+    def source(self) -> str:
+        """The checkpoint: a local folder or a hub id."""
+
+    def describe(self) -> Description:
+        """What `builder init` writes into a spec."""
+
+    def configs(self) -> list[ModelConfig]:
+        """Every model config, in the order of the stages, the ensemble last."""
+
+    def stages(self) -> dict[str, str]:
+        """Name of a Python model -> folder of its sources in `builder/runtime/models`."""
+
+    def requirements(self) -> list[str]:
+        """What the Python stages import."""
+
+    def write_files(self, folder: Path) -> None:
+        """Write tokenizers and the like into a repository that has its model folders."""
+
+    def graphs(self) -> list[Graph]:
+        """Load the weights, safetensors only; the graphs of the repository."""
+
+
+KindFactory = Callable[[TaskSpec, Path], Kind]
+"""Spec and the folder that its paths are relative to -> its kind.
+
+Raises CheckpointError or SpecError where the checkpoint can't do the task.
+"""

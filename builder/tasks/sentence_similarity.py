@@ -1,0 +1,84 @@
+"""Sentence encoders: one vector a text, pooled as the checkpoint's own files say."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModel
+
+from builder.errors import CheckpointError
+from builder.render.model_config import Tensor
+from builder.tasks.text import TextKind
+
+_POOLINGS = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+}
+
+
+class SentenceSimilarity(TextKind):
+    """Files of sentence-transformers: `modules.json`, `1_Pooling/config.json` and the like.
+
+    https://sbert.net/docs/package_reference/sentence_transformer/models.html
+    """
+
+    auto_class = AutoModel
+    raw_name = "sentence_embedding"
+    optional_weights = ("pooler.",)
+
+    def _longest(self) -> int:
+        self.pooling, self.normalize, limit = self._sentence_parts()
+        longest = super()._longest()
+        return min(longest, limit or longest)
+
+    def _sentence_parts(self) -> tuple[str, bool, int | None]:
+        """Pooling, normalization and longest text."""
+        files, source = self.files, self.files.source
+        modules = files.json("modules.json")
+        if not modules:
+            raise CheckpointError(
+                f"{source} has no modules.json: it is not a sentence encoder, nothing says how its "
+                "token vectors become one; task feature-extraction serves the vectors themselves"
+            )
+        kinds = [module["type"].rsplit(".", 1)[-1] for module in modules]
+        if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+            raise CheckpointError(
+                f"{source}: modules.json chains {', '.join(kinds)}; only Transformer, Pooling and "
+                "Normalize, in this order, can be built"
+            )
+        pooling = files.json(f"{modules[1]['path']}/config.json") or {}
+        asked = [key for key, value in pooling.items() if key.startswith("pooling_mode") and value]
+        if len(asked) != 1 or asked[0] not in _POOLINGS:
+            raise CheckpointError(
+                f"{source}: pooling by {', '.join(asked) or 'nothing'}; one of "
+                f"{', '.join(_POOLINGS)} can be built"
+            )
+        settings = files.json("sentence_bert_config.json") or {}
+        prompt = (files.json("config_sentence_transformers.json") or {}).get("default_prompt_name")
+        if settings.get("do_lower_case") or prompt:
+            unknown = f"default prompt '{prompt}'" if prompt else "do_lower_case"
+            raise CheckpointError(
+                f"{source}: {unknown} in its sentence-transformers files is not supported"
+            )
+        return _POOLINGS[asked[0]], kinds[-1] == "Normalize", settings.get("max_seq_length")
+
+    def raw_dims(self) -> tuple[int, ...]:
+        """The width of the encoder."""
+        return (int(self.files.config.hidden_size),)
+
+    def answer(self) -> tuple[Tensor, ...]:
+        """The vector."""
+        return (Tensor("EMBEDDING", "FP32", self.raw_dims()),)
+
+    def head(self, output: Any, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Pooling and normalization, as sentence-transformers' modules do it."""
+        tokens: torch.Tensor = output.last_hidden_state
+        mask = attention_mask.unsqueeze(-1).to(tokens.dtype)
+        if self.pooling == "cls":
+            vector = tokens[:, 0]
+        elif self.pooling == "max":
+            vector = tokens.masked_fill(mask == 0, -1e9).amax(1)
+        else:
+            vector = (tokens * mask).sum(1) / mask.sum(1).clamp(min=1e-9)
+        return nn.functional.normalize(vector, dim=1) if self.normalize else vector
