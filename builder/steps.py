@@ -1,6 +1,5 @@
 """Steps that every kind of build shares, and what a build reports."""
 
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,14 +7,13 @@ from typing import Protocol
 
 from builder.errors import PublishError
 from builder.render.model_config import ModelConfig
+from builder.render.sources import copy_sources
 from builder.render.templates import render_config, render_template
 from builder.validate import Target, validate_repository
 from builder.verify.measure import ParityRow
 
 VERSION = "1"
 """Every model is written as this version."""
-
-_STAGE_SOURCES = Path(__file__).parent / "runtime" / "models"
 
 
 class Progress(Protocol):
@@ -45,13 +43,6 @@ class BuildReport:
     carried: list[str] = field(default_factory=list)
 
 
-def _copy_sources(stage: str, folder: Path) -> None:
-    """The Python files of a stage; not `__init__`: Triton imports them from a bare folder."""
-    for source in sorted((_STAGE_SOURCES / stage).glob("*.py")):
-        if source.name != "__init__.py":
-            shutil.copyfile(source, folder / source.name)
-
-
 def write_models(
     configs: Iterable[ModelConfig],
     stages: Mapping[str, str],
@@ -73,7 +64,7 @@ def write_models(
         version.mkdir(parents=True, exist_ok=True)
         (folder / config.name / "config.pbtxt").write_text(render_config(config, origin))
         if config.kind == "python":
-            _copy_sources(stages[config.name], version)
+            copy_sources(stages[config.name], version)
         if config.kind == "ensemble":
             # Git keeps no empty folder, and Triton wants a version folder.
             (version / ".keep").touch()

@@ -15,13 +15,11 @@ _NO_SUMMARY: dict[str, NDArray[Any]] = {
     "FINISH_REASON": np.array([[b""]], dtype=np.object_),
     "PROMPT_TOKENS": np.zeros((1, 1), dtype=np.int32),
     "COMPLETION_TOKENS": np.zeros((1, 1), dtype=np.int32),
-    "KEPT_INDICES": np.zeros((1, 0), dtype=np.int32),
-    "RELEVANCE_MAP": np.zeros((1, 0, 0), dtype=np.float32),
     "STATISTICS": np.array([[b""]], dtype=np.object_),
 }
 
 
-def _response(piece: Piece, summary: dict[str, NDArray[Any]] = _NO_SUMMARY) -> Any:
+def _response(piece: Piece, summary: dict[str, NDArray[Any]]) -> Any:
     """A response; every one carries every output, an ensemble waits for all of them."""
     outputs = {
         "TEXT": np.array([[piece.text.encode()]], dtype=np.object_),
@@ -54,21 +52,31 @@ class TritonSink:
         self,
         sender: Any,
         prompt_tokens: int,
-        kept: NDArray[np.int32],
-        relevance: NDArray[np.float32],
         watches: Watches,
         request_id: str,
+        details: dict[str, NDArray[Any]] | None = None,
     ) -> None:
+        """Prepare an answer.
+
+        Args:
+            sender: Triton's response sender.
+            prompt_tokens: Length of the prompt.
+            watches: Open watches.
+            request_id: Of the request.
+            details: Further outputs of the last response; chunks have them empty.
+        """
         self._sender = sender
         self._prompt_tokens = prompt_tokens
-        self._kept = kept
-        self._relevance = relevance
+        self._details = {name: array[None] for name, array in (details or {}).items()}
+        self._chunk = dict(_NO_SUMMARY)
+        for name, array in self._details.items():
+            self._chunk[name] = np.empty((1, *([0] * (array.ndim - 1))), dtype=array.dtype)
         self._watches = watches
         self._request_id = request_id
 
     def send(self, piece: Piece) -> None:
         """Stream a piece of the answer."""
-        self._sender.send(_response(piece))
+        self._sender.send(_response(piece, self._chunk))
 
     def finish(self, piece: Piece, summary: Summary) -> None:
         """Send the last response."""
@@ -79,8 +87,7 @@ class TritonSink:
             "FINISH_REASON": np.array([[reason.encode()]], dtype=np.object_),
             "PROMPT_TOKENS": np.array([[self._prompt_tokens]], dtype=np.int32),
             "COMPLETION_TOKENS": np.array([[tokens]], dtype=np.int32),
-            "KEPT_INDICES": self._kept[None],
-            "RELEVANCE_MAP": self._relevance[None],
+            **self._details,
             "STATISTICS": np.array([[json.dumps(statistics).encode()]], dtype=np.object_),
         }
         self._watches.close(self._request_id)

@@ -70,9 +70,8 @@ class Decoder:
         inputs = {tensor.name: tensor for tensor in self._session.get_inputs()}
         first = inputs[_FIRST_KEY]
         _, kv_heads, _, head_dim = first.shape
-        self._embeds_dtype = np.dtype(
-            np.float16 if "float16" in inputs["visual_embeds"].type else np.float32
-        )
+        self._embeds: Any = inputs.get("visual_embeds")
+        """None: a model of text alone, whose positions have one dim."""
         self.cache = KvCache(
             [name for name in inputs if name.startswith("past_key_values.")],
             rows,
@@ -83,7 +82,8 @@ class Decoder:
             device=self._device,
             copier=self._copier(model) if self._device[0] != "cpu" else None,
         )
-        self.hidden_size = int(inputs["visual_embeds"].shape[2])
+        self.hidden_size = int(self._embeds.shape[2]) if self._embeds else 0
+        self._embeds_dtype = self.cache.dtype
         self.vocab_size = int(self._session.get_outputs()[0].shape[2])
         self._bindings: dict[tuple[int, int], Any] = {}
         self._no_visual: dict[tuple[int, int], tuple[NDArray[Any], NDArray[Any]]] = {}
@@ -141,17 +141,18 @@ class Decoder:
             Logits fp32 [B, N, V], valid until the next step.
         """
         batch, length = input_ids.shape
-        mask, embeds = self._text_only(batch, length) if visual is None else visual
         index = np.arange(length - wanted, length, dtype=np.int64)
         feeds = {
             "input_ids": input_ids,
-            "visual_embeds": embeds.astype(self._embeds_dtype, copy=False),
-            "visual_mask": mask,
-            "position_ids": position_ids,
+            "position_ids": position_ids if self._embeds else position_ids[:, 0],
             "logits_index": np.broadcast_to(index, (batch, wanted)),
             "seqlens_k": (lengths - 1).astype(np.int32),
             "total_sequence_length": np.array(lengths.max(), dtype=np.int32),
         }
+        if self._embeds:
+            mask, embeds = self._text_only(batch, length) if visual is None else visual
+            feeds["visual_mask"] = mask
+            feeds["visual_embeds"] = embeds.astype(self._embeds_dtype, copy=False)
         binding = self._binding(row, batch)
         held = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
         for name, array in held.items():

@@ -1,7 +1,6 @@
 """Triton Python model, decoupled: kept visual tokens and prompt in, streamed text out."""
 
 import json
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +9,16 @@ import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from .decoder import Decoder, SessionSettings
-from .engine import EXTRA_ROWS, BusyError, Engine, EngineSettings
+from .decoder import Decoder
+from .engine import EXTRA_ROWS, BusyError, Engine
 from .generation import Generation
 from .metrics import TritonMetrics
-from .options import GenerationOptions, OptionError, decode_stop
+from .options import OptionError
 from .positions import build_sequence
+from .request import engine_settings, flat_input, read_options, session_settings
 from .response import TritonSink, refuse
 from .text import TextStream
 from .watch import Watches
-
-_INT_LIMIT = 2**31 - 1
-
-
-def _input(request: Any, name: str) -> NDArray[Any] | None:
-    tensor = pb_utils.get_input_tensor_by_name(request, name)
-    return None if tensor is None else tensor.as_numpy().reshape(-1)
 
 
 def _needed(request: Any, name: str) -> NDArray[Any]:
@@ -61,23 +54,12 @@ class TritonPythonModel:
         self._max_tokens = int(value["max_tokens"])
         self._default_tokens = int(value["default_max_tokens"])
         self._max_length = int(value["max_sequence_length"])
-        gpu = args["model_instance_kind"] == "GPU"
-        session = SessionSettings(
-            intra_op_threads=int(value["intra_op_thread_count"]),
-            device_id=int(args["model_instance_device_id"]) if gpu else None,
-            spinning=value["spinning"] == "true",
-        )
-        engine = EngineSettings(
-            slots=int(value["slots"]),
-            max_waiting=int(value["max_waiting"]),
-            prefill_chunk=int(value["prefill_chunk"]),
-            draft_tokens=int(value["draft_tokens"]),
-        )
+        engine = engine_settings(value)
         decoder = Decoder(
             folder / "decoder.onnx",
             engine.slots + EXTRA_ROWS,
             self._max_length,
-            session,
+            session_settings(value, args),
             int(value["kv_cache_tokens"]) or None,
         )
         end_tokens = [int(token) for token in value["end_token_ids"].split(",")]
@@ -90,7 +72,7 @@ class TritonPythonModel:
         for request in requests:
             sender = request.get_response_sender()
             try:
-                watch = _input(request, "WATCH")
+                watch = flat_input(request, "WATCH")
                 if watch is not None and watch.any():
                     self._watches.open(request.request_id(), sender)
                 else:
@@ -105,33 +87,9 @@ class TritonPythonModel:
         self._engine.stop()
         self._watches.close_all()
 
-    def _options(self, request: Any) -> GenerationOptions:
-        def scalar(name: str, default: float) -> float:
-            values = _input(request, name)
-            if values is None:
-                return default
-            if values.size != 1:
-                raise OptionError(f"{name} has {values.size} elements; it takes one")
-            return values[0].item()  # type: ignore[no-any-return]
-
-        stop = _input(request, "STOP")
-        options = GenerationOptions(
-            max_tokens=int(scalar("MAX_TOKENS", self._default_tokens)),
-            visual_tokens=int(scalar("VISUAL_TOKENS", self._kept_tokens)),
-            temperature=float(scalar("TEMPERATURE", 0.0)),
-            top_p=float(scalar("TOP_P", 1.0)),
-            top_k=int(scalar("TOP_K", 0)),
-            seed=int(scalar("SEED", secrets.randbelow(_INT_LIMIT))),
-            stop=() if stop is None else decode_stop(list(stop)),
-            repetition_penalty=float(scalar("REPETITION_PENALTY", 1.0)),
-            logprobs=bool(scalar("LOGPROBS", False)),
-            timeout_ms=int(scalar("TIMEOUT_MS", 0)),
-        )
-        options.check(self._max_tokens, self._kept_tokens)
-        return options
-
     def _generation(self, request: Any, sender: Any) -> Generation:
-        options = self._options(request)
+        options = read_options(request, self._default_tokens, self._kept_tokens)
+        options.check(self._max_tokens, self._kept_tokens)
         prompt_ids = _needed(request, "prompt_ids")
         embeds = _visual_embeds(request)
         relevance = _needed(request, "relevance_map")
@@ -155,10 +113,9 @@ class TritonPythonModel:
         sink = TritonSink(
             sender,
             sequence.input_ids.size,
-            kept,
-            relevance.copy(),
             self._watches,
             request.request_id(),
+            {"KEPT_INDICES": kept, "RELEVANCE_MAP": relevance.copy()},
         )
         text = TextStream(self._tokenizer, options.stop)
         rows = np.searchsorted(np.sort(every), in_place) if self._pruned else in_place

@@ -16,7 +16,7 @@ class GenerationOptions:
 
     Attributes:
         max_tokens: Most tokens to generate, at least 1.
-        visual_tokens: Visual tokens to keep.
+        visual_tokens: Visual tokens to keep; 0 where there is no picture.
         temperature: 0 for greedy decoding.
         top_p: Nucleus, 0 < p <= 1.
         top_k: 0 for all tokens.
@@ -29,7 +29,7 @@ class GenerationOptions:
     """
 
     max_tokens: int
-    visual_tokens: int
+    visual_tokens: int = 0
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
@@ -39,19 +39,19 @@ class GenerationOptions:
     logprobs: bool = False
     timeout_ms: int = 0
 
-    def check(self, max_tokens: int, max_visual_tokens: int) -> None:
+    def check(self, max_tokens: int, max_visual_tokens: int = 0) -> None:
         """Refuse what can't be done.
 
         Args:
             max_tokens: Most that the server generates for one request.
-            max_visual_tokens: The built K.
+            max_visual_tokens: The built K; 0 for a model of text alone.
 
         Raises:
             OptionError: with one sentence that names the tensor and its range.
         """
         if not 1 <= self.max_tokens <= max_tokens:
             raise OptionError(f"MAX_TOKENS is {self.max_tokens}; it must be 1 to {max_tokens}")
-        if not 1 <= self.visual_tokens <= max_visual_tokens:
+        if max_visual_tokens and not 1 <= self.visual_tokens <= max_visual_tokens:
             raise OptionError(
                 f"VISUAL_TOKENS is {self.visual_tokens}; it must be 1 to {max_visual_tokens}"
             )

@@ -23,6 +23,16 @@ class Sequence:
     next_position: int
 
 
+def text_sequence(ids: NDArray[np.int64]) -> Sequence:
+    """A prompt of text alone.
+
+    Args:
+        ids: int64 [S].
+    """
+    positions = np.broadcast_to(np.arange(ids.size), (3, ids.size))
+    return Sequence(ids, np.zeros(ids.size, dtype=np.bool_), positions, ids.size)
+
+
 def build_sequence(
     prompt_ids: NDArray[np.int32], kept: NDArray[np.int32], grid: tuple[int, int], image_token: int
 ) -> Sequence:
