@@ -1,6 +1,7 @@
 """The language stage's artifact."""
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from builder.arr_coc.decoder import Decoder
 from builder.export.examples import DTYPES
 from builder.export.onnx_file import EXPORT_OPSET, export_module
 from builder.export.weights import quantize_weights
-from builder.spec.language import LanguageStage, Precision
+from builder.spec.language import DecoderEngine, LanguageStage, Precision
 from builder.spec.models import Spec
 from builder.spec.releases import OnnxLimits, onnx_limits
+
+_BATCH, _LENGTH, _CACHE = 3, 5, 16
+"""Sizes that are traced with: all different, none 0 or 1."""
 
 
 def export_decoder(source: ArrCoc, spec: Spec, path: Path) -> None:
@@ -69,21 +73,49 @@ def export_text_model(
         deepstack_layers=deepstack_layers,
     ).eval()
     visual_width = decoder.hidden_size * (1 + deepstack_layers)
-    batch, length, wanted, cache = 3, 5, 2, 16
+    leading = [
+        ("input_ids", torch.zeros((_BATCH, _LENGTH), dtype=torch.int64), (0, 1)),
+        ("visual_embeds", torch.zeros((_BATCH, _LENGTH, visual_width), dtype=dtype), (0, 1)),
+        ("visual_mask", torch.zeros((_BATCH, _LENGTH), dtype=torch.bool), (0, 1)),
+        ("position_ids", torch.zeros((_BATCH, 3, _LENGTH), dtype=torch.int64), (0, 2)),
+    ]
+    export_step(decoder, leading, path, dtype=dtype, engine=stage, limits=limits)
+
+
+def export_step(
+    decoder: Any,
+    leading: Sequence[tuple[str, torch.Tensor, tuple[int, int]]],
+    path: Path,
+    *,
+    dtype: torch.dtype,
+    engine: DecoderEngine,
+    limits: OnnxLimits,
+) -> None:
+    """Export a decoder step over buffers that past and present share.
+
+    Args:
+        decoder: Takes the leading inputs, `logits_index`, `seqlens_k`, `total_sequence_length` and
+            the cache, as `arr_coc.decoder.Decoder.forward` does.
+        leading: Name, example and the dims of batch and sequence of each leading input.
+        path: The file to write; `row_copy.onnx` is written beside it.
+        dtype: Of the cache.
+        engine: How the weights are quantized.
+        limits: What the release can load.
+
+    Raises:
+        ExportError: the export failed.
+    """
     layers = range(decoder.num_layers)
     past = [
-        torch.zeros((batch, decoder.num_kv_heads, cache, decoder.head_dim), dtype=dtype)
+        torch.zeros((_BATCH, decoder.num_kv_heads, _CACHE, decoder.head_dim), dtype=dtype)
         for _ in layers
         for _ in ("key", "value")
     ]
     args = (
-        torch.zeros((batch, length), dtype=torch.int64),
-        torch.zeros((batch, length, visual_width), dtype=dtype),
-        torch.zeros((batch, length), dtype=torch.bool),
-        torch.zeros((batch, 3, length), dtype=torch.int64),
-        torch.zeros((batch, wanted), dtype=torch.int64),
-        torch.full((batch,), length - 1, dtype=torch.int32),
-        torch.tensor(length, dtype=torch.int32),
+        *(example for _, example, _ in leading),
+        torch.zeros((_BATCH, 2), dtype=torch.int64),
+        torch.full((_BATCH,), _LENGTH - 1, dtype=torch.int32),
+        torch.tensor(_LENGTH, dtype=torch.int32),
         past,
     )
     b = Dim("batch", min=1, max=1024)
@@ -96,10 +128,7 @@ def export_text_model(
         args,
         path,
         input_names=[
-            "input_ids",
-            "visual_embeds",
-            "visual_mask",
-            "position_ids",
+            *(name for name, _, _ in leading),
             "logits_index",
             "seqlens_k",
             "total_sequence_length",
@@ -107,10 +136,7 @@ def export_text_model(
         ],
         output_names=["logits", *(f"present.{name}" for name in names)],
         dynamic_shapes=(
-            {0: b, 1: s},
-            {0: b, 1: s},
-            {0: b, 1: s},
-            {0: b, 2: s},
+            *({batch: b, sequence: s} for _, _, (batch, sequence) in leading),
             {0: b, 1: n},
             {0: b},
             {},
@@ -119,8 +145,8 @@ def export_text_model(
         limits=limits,
     )
     _write_row_copy(path.with_name("row_copy.onnx"), past[0], limits)
-    if stage.weights is not None:
-        quantize_weights(path, stage.weights, stage.weight_block_size)
+    if engine.weights is not None:
+        quantize_weights(path, engine.weights, engine.weight_block_size)
 
 
 def _write_row_copy(path: Path, like: torch.Tensor, limits: OnnxLimits) -> None:

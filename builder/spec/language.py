@@ -13,10 +13,9 @@ MODEL_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.\-]*$"
 """Names that are safe as a folder and in a Triton URL."""
 
 
-class LanguageStage(Strict):
-    """Python stage, decoupled: continuous batching over a preallocated KV cache."""
+class DecoderEngine(Strict):
+    """Continuous batching over a preallocated KV cache."""
 
-    name: str = Field(default="language", pattern=MODEL_NAME)
     precision: Precision | None = Field(
         default=None, description="null: the target's own (fp32 on cpu, fp16 on gpu and tensorrt)."
     )
@@ -30,9 +29,6 @@ class LanguageStage(Strict):
     )
     slots: Annotated[int, Field(ge=1, le=1024)] = Field(
         default=8, description="Requests that are answered at the same time."
-    )
-    max_sequence_length: PositiveInt = Field(
-        default=1024, description="Tokens of prompt and answer together; sizes the KV cache."
     )
     max_waiting: Annotated[int, Field(ge=0)] = Field(
         default=256, description="Requests that may wait for a slot; more are refused."
@@ -59,6 +55,15 @@ class LanguageStage(Strict):
     )
     intra_op_thread_count: int = Field(default=1, ge=0, description="0: ONNX Runtime decides.")
     kind: Literal["auto", "cpu", "gpu"] = "auto"
+
+
+class LanguageStage(DecoderEngine):
+    """Python stage, decoupled."""
+
+    name: str = Field(default="language", pattern=MODEL_NAME)
+    max_sequence_length: PositiveInt = Field(
+        default=1024, description="Tokens of prompt and answer together; sizes the KV cache."
+    )
 
     @model_validator(mode="after")
     def _one_request_fits(self) -> "LanguageStage":

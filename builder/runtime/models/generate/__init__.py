@@ -1,0 +1,1 @@
+"""Text generation: a prompt or a conversation in, streamed text out."""
