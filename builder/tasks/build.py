@@ -20,7 +20,7 @@ from builder.steps import (
 )
 from builder.tasks.checkpoint import open_checkpoint
 from builder.tasks.export import export_graph
-from builder.tasks.kind import Graph, Kind
+from builder.tasks.kind import Artifact, Graph, Kind, WithArtifacts
 from builder.tasks.parity import verify_graph
 from builder.tasks.registry import kind_of
 from builder.verify.measure import ParityRow, artifact_errors, require_parity
@@ -75,7 +75,9 @@ class TaskBuild:
         names = [config.name for config in kind.configs()]
         selected = self._selected(names, only)
         graphs = {name for name in selected if name not in kind.stages() and name != spec.name}
-        progress.start(4 + 2 * len(graphs))
+        own = kind.artifacts() if isinstance(kind, WithArtifacts) else []
+        artifacts = [artifact for artifact in own if artifact.name in selected]
+        progress.start(4 + 2 * (len(graphs) + len(artifacts)))
         with staging_folder(self._target) as staging:
             progress.step("render configs")
             configs = _write(kind, self._origin, staging.path)
@@ -89,6 +91,8 @@ class TaskBuild:
                 for graph in kind.graphs():
                     if graph.name in graphs:
                         rows += self._artifact(graph, staging.path / graph.name / VERSION)
+            for artifact in artifacts:
+                rows += self._own_artifact(artifact, staging.path / artifact.name / VERSION)
             require_parity(rows)
             progress.step("validate")
             require_valid(staging.path, spec.triton_release)
@@ -119,6 +123,13 @@ class TaskBuild:
                 "build everything first"
             )
         return [only]
+
+    def _own_artifact(self, artifact: Artifact, folder: Path) -> list[ParityRow]:
+        self._progress.step(f"export {artifact.name}")
+        artifact.export(folder, onnx_limits(self._spec.triton_release))
+        self._progress.step(f"verify {artifact.name}")
+        with artifact_errors(artifact.name):
+            return artifact.verify(folder)
 
     def _artifact(self, graph: Graph, folder: Path) -> list[ParityRow]:
         spec = self._spec

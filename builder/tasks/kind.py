@@ -3,13 +3,15 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 from torch import nn
 
 from builder.render.model_config import ModelConfig, Tensor
+from builder.spec.releases import OnnxLimits
 from builder.spec.task import TaskSpec
+from builder.verify.measure import ParityRow
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -59,6 +61,21 @@ class Graph:
 
 
 @dataclass(frozen=True)
+class Artifact:
+    """Files beside a Python stage that a kind exports and verifies itself, a decoder for instance.
+
+    Attributes:
+        name: Name of the stage's model in the repository.
+        export: Writes the files into the model's version folder.
+        verify: Compares them with the checkpoint; a row a batch size.
+    """
+
+    name: str
+    export: Callable[[Path, OnnxLimits], None]
+    verify: Callable[[Path], list[ParityRow]]
+
+
+@dataclass(frozen=True)
 class Description:
     """What a checkpoint is, for the person who reads its spec.
 
@@ -103,6 +120,14 @@ class Kind(Protocol):
 
     def graphs(self) -> list[Graph]:
         """Load the weights, safetensors only; the graphs of the repository."""
+
+
+@runtime_checkable
+class WithArtifacts(Protocol):
+    """A kind that has more than graphs."""
+
+    def artifacts(self) -> list[Artifact]:
+        """What it exports itself; no weights are read before one is exported."""
 
 
 KindFactory = Callable[[TaskSpec, Path], Kind]
