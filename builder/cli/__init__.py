@@ -11,6 +11,7 @@ from builder.cli.ask import ask
 from builder.cli.bench import bench
 from builder.cli.build import build
 from builder.cli.init import init
+from builder.cli.inspect import inspect
 from builder.cli.render import render
 from builder.cli.serve import serve
 from builder.cli.validate import validate
@@ -23,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (init, build, render, validate, serve, ask, bench):
+for _command in (init, build, render, validate, inspect, serve, ask, bench):
     app.command(_command.__name__)(_command)
 
 
