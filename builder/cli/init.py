@@ -89,11 +89,12 @@ def _task(name: str, written: str, base: Path) -> str:
     checkpoint = TaskCheckpoint(path=written)
     task = guess_task(open_checkpoint(checkpoint, base))
     kind = kind_of(TaskSpec(name=name, task=task, checkpoint=checkpoint), base)
+    described = kind.describe()
     return render_template(
-        "task.yaml.j2",
+        described.template,
         name=name,
         path=json.dumps(written),
         task=task,
-        kind=kind.describe(),
+        kind=described,
         threads=os.cpu_count() or 1,
     )

@@ -27,7 +27,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class InstanceGroup:
-    """How many instances run, and where: kind is AUTO, CPU or GPU."""
+    """How many instances run, and where: kind is AUTO, CPU, GPU or MODEL (the model decides)."""
 
     count: int = 1
     kind: str = "CPU"
@@ -79,7 +79,12 @@ class ModelConfig:
     steps: tuple[EnsembleStep, ...] = ()
 
 
-_BACKENDS = {"python": "python", "onnxruntime": "onnxruntime", "tensorrt": "tensorrt"}
+_BACKENDS = {
+    "python": "python",
+    "onnxruntime": "onnxruntime",
+    "tensorrt": "tensorrt",
+    "vllm": "vllm",
+}
 _PLATFORMS = {
     "ensemble": "ensemble",
     "onnxruntime": "onnxruntime_onnx",

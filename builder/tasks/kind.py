@@ -11,6 +11,7 @@ from torch import nn
 from builder.render.model_config import ModelConfig, Tensor
 from builder.spec.releases import OnnxLimits
 from builder.spec.task import TaskSpec
+from builder.tasks.checkpoint import CheckpointFiles
 from builder.verify.measure import ParityRow
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -86,6 +87,8 @@ class Description:
         graph_inputs: Inputs of the graph behind it.
         graph_outputs: Its outputs.
         buckets: Sequence lengths that texts are padded to; none: no text.
+        template: Template of the spec that `builder init` writes.
+        settings: What that template shows beside this.
     """
 
     architecture: str
@@ -94,6 +97,8 @@ class Description:
     graph_inputs: tuple[Tensor, ...]
     graph_outputs: tuple[Tensor, ...]
     buckets: tuple[int, ...] = ()
+    template: str = "task.yaml.j2"
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Kind(Protocol):
@@ -130,8 +135,8 @@ class WithArtifacts(Protocol):
         """What it exports itself; no weights are read before one is exported."""
 
 
-KindFactory = Callable[[TaskSpec, Path], Kind]
-"""Spec and the folder that its paths are relative to -> its kind.
+KindFactory = Callable[[TaskSpec, CheckpointFiles], Kind]
+"""Spec and its opened checkpoint -> its kind.
 
 Raises CheckpointError or SpecError where the checkpoint can't do the task.
 """

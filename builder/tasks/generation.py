@@ -1,0 +1,120 @@
+"""What tasks that generate text share: end tokens, limits, requirements."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from builder.errors import CheckpointError, SpecError
+from builder.spec.generation import Generation
+from builder.spec.models import Tolerance, Verify
+from builder.spec.task import TaskSpec
+from builder.tasks.checkpoint import CheckpointFiles
+
+_LONGEST_DEFAULT = 1024
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Lengths in tokens, as a checkpoint allows and a spec asks them.
+
+    Attributes:
+        sequence: Prompt and answer together.
+        answer: Longest answer.
+        default_answer: Longest answer of a request that does not say.
+    """
+
+    sequence: int
+    answer: int
+    default_answer: int
+
+    @classmethod
+    def of(cls, generation: Generation, positions: int | None, source: str) -> "Limits":
+        """Fit the spec into the checkpoint's positions.
+
+        Args:
+            generation: What the spec says.
+            positions: Most tokens that the checkpoint takes; None: no bound.
+            source: The checkpoint, for the error.
+
+        Raises:
+            SpecError: a number that the spec gives does not fit.
+        """
+        asked = generation.max_sequence_length
+        if asked is not None and positions is not None and asked > positions:
+            raise SpecError(
+                f"generation.max_sequence_length: {asked} is beyond the {positions} positions of "
+                f"{source}"
+            )
+        sequence = asked or min(positions or _LONGEST_DEFAULT, _LONGEST_DEFAULT)
+        answer = generation.max_tokens
+        if answer >= sequence:
+            if "max_tokens" in generation.model_fields_set:
+                raise SpecError(
+                    f"generation.max_tokens: {answer} leaves no room for a prompt in "
+                    f"{sequence} tokens"
+                )
+            answer = max(sequence // 2, 1)
+        return cls(sequence, answer, min(generation.default_max_tokens, answer))
+
+
+def generation_of(spec: TaskSpec) -> Generation:
+    """What the spec says of generation, or the defaults."""
+    return spec.generation or Generation()
+
+
+def refuse_keys(spec: TaskSpec, *keys: str) -> None:
+    """Refuse keys that a task would not look at.
+
+    Raises:
+        SpecError: the spec has one of them.
+    """
+    for key in keys:
+        holder: Any = spec
+        for part in key.split("."):
+            if holder is None or part not in holder.model_fields_set:
+                break
+            holder = getattr(holder, part)
+        else:
+            raise SpecError(f"{key} has no meaning for {spec.task}; take it out")
+
+
+def generation_config(files: CheckpointFiles) -> dict[str, Any]:
+    """The checkpoint's `generation_config.json`, or what its config says of generation."""
+    found = files.json("generation_config.json")
+    if found is not None:
+        return dict(found)
+    values: dict[str, Any] = files.config.to_dict()
+    return values
+
+
+def end_tokens(files: CheckpointFiles, tokenizer: Any) -> tuple[int, ...]:
+    """Ids that end an answer.
+
+    Raises:
+        CheckpointError: there is none: answers would never end.
+    """
+    ends = generation_config(files).get("eos_token_id")
+    if ends is None:
+        ends = files.config.eos_token_id
+    if ends is None:
+        ends = tokenizer.eos_token_id
+    values = ends if isinstance(ends, list) else [ends]
+    tokens = tuple(int(value) for value in values if value is not None)
+    if not tokens:
+        raise CheckpointError(
+            f"{files.source} names no end-of-sequence token, so no answer would end; set "
+            "eos_token_id in its generation_config.json or eos_token in its tokenizer"
+        )
+    return tokens
+
+
+def tolerance_of(spec: TaskSpec) -> Tolerance:
+    """How far the decoder may be from the checkpoint, by its precision."""
+    generation = generation_of(spec)
+    if generation.weights is not None:
+        return Verify().int8 if generation.weights == "int8" else Verify().int4
+    return spec.tolerance if precision_of(spec) == "fp32" else Verify().fp16
+
+
+def precision_of(spec: TaskSpec) -> Any:
+    """Precision of activations and cache: the target's own where the spec does not say."""
+    return generation_of(spec).precision or ("fp32" if spec.target == "cpu" else "fp16")

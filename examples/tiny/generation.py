@@ -1,0 +1,96 @@
+"""Tiny checkpoints that generate text: random weights in the standard Hugging Face layout.
+
+python -m examples.tiny.generation FOLDER FAMILY
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    GenerationConfig,
+    GPT2Config,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+from examples.tiny.make_checkpoint import make_tokenizer
+
+CHAT_TEMPLATE: Final = (
+    "{%- for message in messages %}\n"
+    "    {%- if message.role not in ['system', 'user', 'assistant'] %}"
+    "{{ raise_exception('unknown role ' + message.role) }}{% endif %}\n"
+    "    {{- '<|im_start|>' + message.role + '\\n' + message.content | trim + '<|im_end|>\\n' }}\n"
+    "{%- endfor %}\n"
+    "{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+
+_LLAMA: Final[dict[str, Any]] = {
+    "hidden_size": 64,
+    "intermediate_size": 160,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+}
+_ROPE: Final = {"rope_type": "default", "rope_theta": 10_000.0}
+_LLAMA3: Final = {
+    "rope_type": "llama3",
+    "rope_theta": 500_000.0,
+    "factor": 4.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+
+CAUSAL: Final[dict[str, Callable[[dict[str, Any]], Any]]] = {
+    "llama": lambda ids: LlamaConfig(**_LLAMA, rope_parameters=_LLAMA3, attention_bias=True, **ids),
+    "mistral": lambda ids: MistralConfig(
+        **_LLAMA, head_dim=16, rope_parameters=_ROPE, sliding_window=128, **ids
+    ),
+    "qwen2": lambda ids: Qwen2Config(
+        **_LLAMA, rope_parameters=_ROPE, tie_word_embeddings=True, **ids
+    ),
+    "qwen3": lambda ids: Qwen3Config(**_LLAMA, head_dim=32, rope_parameters=_ROPE, **ids),
+    "gpt2": lambda ids: GPT2Config(n_embd=64, n_layer=2, n_head=4, n_positions=256, **ids),
+}
+"""Model type -> its config."""
+
+
+def randomize(model: Any) -> None:
+    """Weights so large that an answer depends on its prompt and does not repeat itself."""
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.ndim > 1:
+                torch.nn.init.normal_(weight, std=1.5 / weight[0].numel() ** 0.5)
+            elif name.endswith("bias"):
+                torch.nn.init.normal_(weight, std=0.1)
+
+
+def make_causal(folder: Path, family: str, seed: int = 0) -> None:
+    """Write a decoder-only checkpoint with a byte-level tokenizer and a chat template.
+
+    Args:
+        folder: Where to.
+        family: A key of `CAUSAL`.
+        seed: Of the weights.
+    """
+    tokenizer = make_tokenizer(512)
+    tokenizer.chat_template = CHAT_TEMPLATE
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    ids = {"vocab_size": len(tokenizer), "eos_token_id": end, "bos_token_id": None}
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(CAUSAL[family]({**ids, "pad_token_id": 0})).eval()
+    randomize(model)
+    model.generation_config = GenerationConfig(eos_token_id=[end], pad_token_id=end)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    make_causal(Path(sys.argv[1]), sys.argv[2])
