@@ -21,6 +21,7 @@ from transformers.vision_utils import (
 )
 
 from builder.arr_coc.checkpoint import ArrCoc
+from builder.runtime.models.preprocess.grids import nearest_grid
 from builder.runtime.models.preprocess.image import decode, to_pixels
 from builder.runtime.models.preprocess.prompt import Prompt, PromptEncoder
 from builder.spec.models import Spec
@@ -76,11 +77,18 @@ class Reference:
                 spec.limits.max_query_tokens,
             )
 
-    def pixels(self, image: bytes) -> NDArray[np.uint8]:
-        """Decode and resize: uint8 [H, W, 3]."""
-        grid, cell = self.spec.grid, self.source.facts.cell_size
+    def pixels(self, image: bytes, grid: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """Decode and resize: uint8 [H, W, 3], to the grid that fits where none is given."""
         picture = decode(image, self.spec.limits.max_image_pixels)
-        return to_pixels(picture, grid.rows * cell, grid.cols * cell)
+        grids = [each.shape for each in self.spec.all_grids]
+        rows, cols = grid or nearest_grid(grids, picture.size)
+        cell = self.source.facts.cell_size
+        return to_pixels(picture, rows * cell, cols * cell)
+
+    def grid_of(self, pixels: torch.Tensor) -> tuple[int, int]:
+        """Token cells (rows, cols) of uint8 [H, W, 3] pixels."""
+        cell = self.source.facts.cell_size
+        return pixels.shape[0] // cell, pixels.shape[1] // cell
 
     def padded_query(self, prompt: Prompt) -> tuple[torch.Tensor, torch.Tensor]:
         """Query ids int32 [1, L] and their number int32 [1, 1]."""
@@ -95,7 +103,7 @@ class Reference:
         """
         config = self.source.visual.config
         p, m, t = config.patch_size, config.spatial_merge_size, config.temporal_patch_size
-        rows, cols = self.spec.grid.rows, self.spec.grid.cols
+        rows, cols = self.grid_of(pixels)
         mean, std = (
             torch.tensor(v) for v in (self.source.facts.image_mean, self.source.facts.image_std)
         )
@@ -157,10 +165,11 @@ class Reference:
         """`see` as the spec's `prune` says, spread over all N cells (zeros where not seen)."""
         if self.spec.prune == "after_vision":
             return self.see(pixels)
+        rows, cols = self.grid_of(pixels)
         cells = kept.long().sort().values
 
         def spread(x: torch.Tensor) -> torch.Tensor:
-            whole = x.new_zeros((*x.shape[:-2], self.spec.grid.cells, x.shape[-1]))
+            whole = x.new_zeros((*x.shape[:-2], rows * cols, x.shape[-1]))
             whole[..., cells, :] = x
             return whole
 
@@ -171,7 +180,7 @@ class Reference:
     def select(self, pixels: torch.Tensor, prompt: Prompt) -> tuple[torch.Tensor, torch.Tensor]:
         """Kept indices int32 [K], most relevant first, and relevance [rows, cols]."""
         ids, length = self.padded_query(prompt)
-        grid = (self.spec.grid.rows, self.spec.grid.cols)
+        grid = self.grid_of(pixels)
         kept, relevance = self.source.relevance(
             pixels[None], ids, length, self.source.embeddings, grid, self.spec.kept_tokens
         )
@@ -182,23 +191,25 @@ class Reference:
         prompt: Prompt,
         kept: torch.Tensor,
         embeds: torch.Tensor,
-        features: torch.Tensor | None = None,
+        features: torch.Tensor | None,
+        grid: tuple[int, int],
     ) -> _Sequence:
         """The pruned prompt, of visual embeddings [N, D] and DeepStack features [L, N, D].
 
         The positions are the base model's own for the whole picture; then the cells that are
         not kept are dropped.
         """
-        cells, merge = self.spec.grid.cells, self.source.visual.config.spatial_merge_size
+        cells, merge = len(embeds), self.source.visual.config.spatial_merge_size
         at = prompt.prompt_ids.index(self.source.facts.image_token_id)
         ids = torch.tensor(
             prompt.prompt_ids[:at]
             + [self.source.facts.image_token_id] * cells
             + prompt.prompt_ids[at + 1 :]
         )[None]
-        grid = torch.tensor([[1, self.spec.grid.rows * merge, self.spec.grid.cols * merge]])
         positions, _ = self.source.model.model.get_rope_index(
-            ids, (ids == self.source.facts.image_token_id).int(), image_grid_thw=grid
+            ids,
+            (ids == self.source.facts.image_token_id).int(),
+            image_grid_thw=torch.tensor([[1, grid[0] * merge, grid[1] * merge]]),
         )
         vectors = self.source.embeddings[ids[0]].clone()
         vectors[at : at + cells] = embeds
@@ -239,7 +250,7 @@ class Reference:
         # The tower sees the built K, however many of them the request asks for.
         embeds, features = self.visual_tokens(pixels, kept)
         kept = kept[: visual_tokens or self.spec.kept_tokens]
-        sequence = self._sequence(prompt, kept, embeds, features)
+        sequence = self._sequence(prompt, kept, embeds, features, self.grid_of(pixels))
         generated: list[int] = []
         for _, token in islice(
             self._steps(sequence), max_tokens or self.spec.limits.default_max_tokens
@@ -263,9 +274,13 @@ class Reference:
         embeds: torch.Tensor,
         steps: int,
         features: torch.Tensor | None = None,
+        grid: tuple[int, int] | None = None,
     ) -> tuple[torch.Tensor, list[int]]:
-        """Logits [steps, V] and the greedy token of each; goes on behind an end token."""
-        sequence = self._sequence(prompt, kept, embeds, features)
+        """Logits [steps, V] and the greedy token of each; goes on behind an end token.
+
+        `grid` is that of the picture, the spec's first where None.
+        """
+        sequence = self._sequence(prompt, kept, embeds, features, grid or self.spec.grid.shape)
         rows, tokens = zip(*islice(self._steps(sequence), steps), strict=True)
         return torch.stack(rows), list(tokens)
 

@@ -1,5 +1,6 @@
 """The relevance stage's artifact."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -7,28 +8,37 @@ from torch.export import Dim
 
 from builder.arr_coc.checkpoint import ArrCoc
 from builder.arr_coc.folded import FoldedRelevance
+from builder.export.by_shape import export_by_shape
 from builder.export.examples import BATCH, example_pixels
 from builder.export.onnx_file import export_module
-from builder.spec.models import Spec
+from builder.spec.models import Grid, Spec
 from builder.spec.releases import onnx_limits
 
 
 def export_relevance(source: ArrCoc, spec: Spec, path: Path) -> None:
-    """`pixels`, `query_ids`, `query_length` -> `kept_indices` int32 [B, K], `relevance_map`."""
+    """`pixels`, `query_ids`, `query_length` -> `kept_indices` int32 [B, K], `relevance_map`.
+
+    With several grids the pixels and the map are those of any one of them.
+    """
+    export = partial(_export_grid, source, spec)
+    export_by_shape(spec.all_grids, export, path, "pixels", onnx_limits(spec.triton_release))
+
+
+def _export_grid(source: ArrCoc, spec: Spec, grid: Grid, path: Path) -> None:
     batch = Dim("batch", min=1, max=1024)
     query = torch.zeros((BATCH, spec.limits.max_query_tokens), dtype=torch.int32)
     length = torch.full((BATCH, 1), 2, dtype=torch.int32)
     graph = FoldedRelevance(
         source.relevance,
         source.embeddings,
-        (spec.grid.rows, spec.grid.cols),
+        grid.shape,
         source.facts.cell_size,
         spec.kept_tokens,
         integer=spec.target == "cpu",
     )
     export_module(
         graph.eval(),
-        (example_pixels(source, spec), query, length),
+        (example_pixels(source, grid), query, length),
         path,
         input_names=["pixels", "query_ids", "query_length"],
         output_names=["kept_indices", "relevance_map"],

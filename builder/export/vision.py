@@ -1,7 +1,9 @@
 """The vision stage's artifact."""
 
 import copy
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -9,9 +11,10 @@ from torch.export import Dim
 
 from builder.arr_coc.checkpoint import ArrCoc
 from builder.arr_coc.vision import VisionTower
+from builder.export.by_shape import export_by_shape
 from builder.export.examples import BATCH, DTYPES, example_pixels
 from builder.export.onnx_file import export_module
-from builder.spec.models import Spec
+from builder.spec.models import Grid, Spec
 from builder.spec.releases import onnx_limits
 
 
@@ -30,19 +33,25 @@ def export_vision(source: ArrCoc, spec: Spec, path: Path) -> None:
     """`pixels` uint8 [B, H, W, 3] -> `image_embeds` [B, N, D], `deepstack` [B, L, N, D].
 
     `deepstack` is there for Qwen3-VL. With `prune: before_vision` there is a second input,
-    `kept_indices` int32 [B, K], and K in the place of N.
+    `kept_indices` int32 [B, K], and K in the place of N. With several grids H, W and N are those
+    of any one of them.
     """
     dtype = DTYPES[spec.precision_of(spec.stages.vision)]
     # A copy: casting in place would change the reference.
     visual = copy.deepcopy(source.visual).to(dtype)
+    export = partial(_export_grid, source, spec, visual)
+    export_by_shape(spec.all_grids, export, path, "pixels", onnx_limits(spec.triton_release))
+
+
+def _export_grid(source: ArrCoc, spec: Spec, visual: Any, grid: Grid, path: Path) -> None:
     tower = VisionTower(
         visual,
-        (spec.grid.rows, spec.grid.cols),
+        grid.shape,
         source.facts.image_mean,
         source.facts.image_std,
         fused=spec.target != "tensorrt",
     )
-    inputs = {"pixels": example_pixels(source, spec)}
+    inputs = {"pixels": example_pixels(source, grid)}
     if spec.prune == "before_vision":
         kept = torch.arange(spec.kept_tokens, dtype=torch.int32)
         inputs["kept_indices"] = kept.repeat(BATCH, 1)

@@ -12,7 +12,7 @@ from builder.render.model_config import (
     Warmup,
 )
 from builder.spec.batching import Batched
-from builder.spec.models import OnnxStage, Spec
+from builder.spec.models import Grid, OnnxStage, Spec
 
 _GRAPH_LEVELS = {"all": 0, "extended": 1, "basic": -1, "off": 2}
 
@@ -49,15 +49,14 @@ class _Pipeline:
     def __init__(self, spec: Spec, facts: SourceFacts) -> None:
         self.spec = spec
         self.facts = facts
-        grid, cell = spec.grid, facts.cell_size
-        self.pixels = Tensor("pixels", "UINT8", (grid.rows * cell, grid.cols * cell, 3))
+        self.pixels = self._pixels(None if spec.grids else spec.grid)
         self.query = (
             Tensor("query_ids", "INT32", (spec.limits.max_query_tokens,)),
             Tensor("query_length", "INT32", (1,)),
         )
         self.prompt = Tensor("prompt_ids", "INT32", (-1,))
         pruned = spec.prune == "before_vision"
-        seen = spec.kept_tokens if pruned else grid.cells
+        seen = spec.kept_tokens if pruned else self._if_one(spec.grid.cells)
         self.visual: tuple[Tensor, ...] = (
             Tensor("image_embeds", "FP32", (seen, facts.hidden_size)),
         )
@@ -65,8 +64,28 @@ class _Pipeline:
             dims = (facts.deepstack_layers, seen, facts.hidden_size)
             self.visual += (Tensor("deepstack", "FP32", dims),)
         self.kept = Tensor("kept_indices", "INT32", (spec.kept_tokens,))
-        self.relevance_map = Tensor("relevance_map", "FP32", (grid.rows, grid.cols))
+        map_dims = tuple(map(self._if_one, spec.grid.shape))
+        self.relevance_map = Tensor("relevance_map", "FP32", map_dims)
         self.seen = (self.pixels, self.kept) if pruned else (self.pixels,)
+
+    def _if_one(self, size: int) -> int:
+        """A dim that depends on the grid: free where there are several."""
+        return -1 if self.spec.grids else size
+
+    def _pixels(self, grid: Grid | None) -> Tensor:
+        """The picture on one grid, or on any of several."""
+        cell = self.facts.cell_size
+        sides = (grid.rows * cell, grid.cols * cell) if grid else (-1, -1)
+        return Tensor("pixels", "UINT8", (*sides, 3))
+
+    def _warmups(self, inputs: tuple[Tensor, ...]) -> tuple[Warmup, ...]:
+        """One request a grid."""
+        grids = self.spec.all_grids
+        names = ["one"] if len(grids) == 1 else [str(grid) for grid in grids]
+        return tuple(
+            Warmup(name, 1, tuple(self._pixels(grid) if t is self.pixels else t for t in inputs))
+            for name, grid in zip(names, grids, strict=True)
+        )
 
     def _kind(self, wanted: str) -> str:
         if wanted != "auto":
@@ -87,7 +106,6 @@ class _Pipeline:
     def preprocess(self) -> ModelConfig:
         """Picture and question to pixels and ids, on the CPU everywhere."""
         stage, limits = self.spec.stages.preprocess, self.spec.limits
-        height, width, _ = self.pixels.dims
         return ModelConfig(
             kind="python",
             name=stage.name,
@@ -97,8 +115,8 @@ class _Pipeline:
             instances=InstanceGroup(stage.instances.count, "CPU"),
             dynamic_batching=self._batching(stage),
             parameters={
-                "image_height": str(height),
-                "image_width": str(width),
+                "cell_size": str(self.facts.cell_size),
+                "grids": self._grids(),
                 "max_image_pixels": str(limits.max_image_pixels),
                 "max_query_tokens": str(limits.max_query_tokens),
                 "prompt_prefix": self.facts.prompt.prefix,
@@ -128,7 +146,7 @@ class _Pipeline:
             dynamic_batching=self._batching(stage),
             parameters=threads if onnx else {},
             graph_level=_GRAPH_LEVELS[settings.graph_optimization] if onnx else None,
-            warmup=(Warmup("one", 1, inputs),),
+            warmup=self._warmups(inputs),
         )
 
     def vision(self) -> ModelConfig:
@@ -141,6 +159,9 @@ class _Pipeline:
         inputs = (self.pixels, *self.query)
         outputs = (self.kept, self.relevance_map)
         return self._graph(self.spec.stages.relevance, inputs, outputs, "onnxruntime")
+
+    def _grids(self) -> str:
+        return ",".join(str(grid) for grid in self.spec.all_grids)
 
     def _for_language(self) -> tuple[Tensor, ...]:
         return (self.prompt, *self.visual, self.kept, self.relevance_map)
@@ -165,8 +186,7 @@ class _Pipeline:
                 "default_max_tokens": str(spec.limits.default_max_tokens),
                 "draft_tokens": str(stage.draft_tokens),
                 "end_token_ids": ",".join(str(token) for token in self.facts.end_token_ids),
-                "grid_cols": str(spec.grid.cols),
-                "grid_rows": str(spec.grid.rows),
+                "grids": self._grids(),
                 "image_token_id": str(self.facts.image_token_id),
                 "intra_op_thread_count": str(stage.intra_op_thread_count),
                 "kept_tokens": str(spec.kept_tokens),

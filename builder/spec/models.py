@@ -1,5 +1,6 @@
 """The spec: what is built, typed."""
 
+from fractions import Fraction
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -38,6 +39,15 @@ class Grid(Strict):
     def cells(self) -> int:
         """Token cells of a picture."""
         return self.rows * self.cols
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.rows, self.cols
+
+    def __str__(self) -> str:
+        """`ROWSxCOLS`, as in the model configs."""
+        return f"{self.rows}x{self.cols}"
 
 
 class Limits(Strict):
@@ -137,6 +147,12 @@ class Spec(Strict):
     target: Target = "cpu"
     seed: Annotated[int, Field(ge=0)] = 0
     grid: Grid = Field(default_factory=Grid)
+    grids: list[Grid] = Field(
+        default_factory=list,
+        max_length=7,
+        description="Further grids, of other aspect ratios than `grid` and each other: a request "
+        "takes the one whose aspect ratio is nearest to its picture's. Not for target tensorrt.",
+    )
     kept_tokens: PositiveInt = Field(
         default=200, description="K: visual tokens that reach the language model at most."
     )
@@ -152,16 +168,43 @@ class Spec(Strict):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Spec":
-        if self.kept_tokens > self.grid.cells:
-            raise ValueError(
-                f"kept_tokens {self.kept_tokens} is larger than the {self.grid.cells} cells of the "
-                f"{self.grid.rows} x {self.grid.cols} grid"
-            )
+        for grid in self.all_grids:
+            if self.kept_tokens > grid.cells:
+                raise ValueError(
+                    f"kept_tokens {self.kept_tokens} is larger than the {grid.cells} cells of the "
+                    f"{grid.rows} x {grid.cols} grid"
+                )
+        if self.grids:
+            self._check_grids()
         names = [self.name, *(stage.name for stage in self.stage_list())]
         doubled = {name for name in names if names.count(name) > 1}
         if doubled:
             raise ValueError(f"two models are named '{doubled.pop()}'; names must differ")
         return self
+
+    def _check_grids(self) -> None:
+        if self.target == "tensorrt":
+            raise ValueError(
+                "a TensorRT engine is built for one grid; remove 'grids' or build for target gpu"
+            )
+        aspects: dict[Fraction, Grid] = {}
+        for grid in self.all_grids:
+            if min(grid.shape) < 2:
+                raise ValueError(
+                    f"the {grid.rows} x {grid.cols} grid is a single line of cells, which can't be "
+                    "one of several grids; give it two at least"
+                )
+            other = aspects.setdefault(Fraction(grid.cols, grid.rows), grid)
+            if other is not grid:
+                raise ValueError(
+                    f"the grids {other.rows} x {other.cols} and {grid.rows} x {grid.cols} have the "
+                    "same aspect ratio; a picture's aspect ratio could not choose between them"
+                )
+
+    @property
+    def all_grids(self) -> tuple[Grid, ...]:
+        """`grid` and the further ones."""
+        return (self.grid, *self.grids)
 
     def stage_list(self) -> tuple[PreprocessStage, VisionStage, RelevanceStage, LanguageStage]:
         """The stages in the order in which a request meets them."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import cycle, islice
+from itertools import chain, cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from builder.arr_coc.reference import Reference
-from builder.runtime.models.preprocess.prompt import Prompt
-from builder.spec.models import Tolerance
-from builder.verify.decoder import decoder_parity
+from builder.spec.models import Grid, Tolerance
+from builder.verify.decoder import Case, decoder_parity
 from builder.verify.measure import ParityRow, compare
 from builder.verify.pictures import QUESTIONS
 
@@ -36,7 +35,11 @@ class Verifier:
         self._reference = reference
         self._spec = reference.spec
         self._threads = threads
-        self._pixels = [reference.pixels(picture) for picture in pictures]
+        # Every picture on every grid, whichever grid it would get in a request.
+        self._pixels = {
+            grid: [reference.pixels(picture, grid.shape) for picture in pictures]
+            for grid in self._spec.all_grids
+        }
         self._prompts = [reference.prompts.encode(q.encode()) for q in QUESTIONS]
 
     def _session(self, path: Path) -> ort.InferenceSession:
@@ -47,9 +50,23 @@ class Verifier:
     def _tolerance(self, precision: str) -> Tolerance:
         return self._spec.verify.fp32 if precision == "fp32" else self._spec.verify.fp16
 
-    def _cases(self, batch: int) -> list[tuple[NDArray[np.uint8], Prompt]]:
-        """`batch` pictures, each with a question."""
-        return list(islice(zip(cycle(self._pixels), cycle(self._prompts), strict=False), batch))
+    def _cases(self, batch: int, grid: Grid) -> list[Case]:
+        """`batch` pictures on a grid, each with a question."""
+        pictures = zip(cycle(self._pixels[grid]), cycle(self._prompts), strict=False)
+        return list(islice(pictures, batch))
+
+    def _mixed_cases(self, batch: int) -> list[Case]:
+        """`batch` pictures on all grids in turn, each with a question."""
+        pictures = chain.from_iterable(zip(*self._pixels.values(), strict=True))
+        return list(islice(zip(cycle(pictures), cycle(self._prompts), strict=False), batch))
+
+    def _runs(self) -> list[tuple[int, Grid, str]]:
+        """Batch size, grid, and what to add to a tensor's name where there are several grids."""
+        return [
+            (batch, grid, f" ({grid})" if self._spec.grids else "")
+            for grid in self._spec.all_grids
+            for batch in self._spec.verify.batch_sizes
+        ]
 
     def vision(self, path: Path) -> list[ParityRow]:
         """Visual embeddings (and DeepStack features) against the stock tower."""
@@ -57,20 +74,20 @@ class Verifier:
         stage = self._spec.stages.vision
         tolerance = self._tolerance(self._spec.precision_of(stage))
         rows = []
-        for batch in self._spec.verify.batch_sizes:
-            feeds, wanted = self._vision_case(batch)
+        for batch, grid, suffix in self._runs():
+            feeds, wanted = self._vision_case(self._cases(batch, grid))
             got = session.run(list(wanted), feeds)
             for (tensor, value), array in zip(wanted.items(), got, strict=True):
-                rows.append(compare(stage.name, tensor, array, value, tolerance))
+                rows.append(compare(stage.name, f"{tensor}{suffix}", array, value, tolerance))
         return rows
 
     def _vision_case(
-        self, batch: int
+        self, cases: list[Case]
     ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.float32]]]:
         """Inputs of the vision graph, and the outputs that the stock tower gives."""
         pruned = self._spec.prune == "before_vision"
         pixels, indices, seen = [], [], []
-        for array, prompt in self._cases(batch):
+        for array, prompt in cases:
             picture = torch.from_numpy(array.copy())
             kept = self._reference.select(picture, prompt)[0] if pruned else None
             seen.append(self._reference.see(picture, kept))
@@ -89,8 +106,8 @@ class Verifier:
         """Kept indices and relevance map against the torch modules."""
         session = self._session(path)
         rows = []
-        for batch in self._spec.verify.batch_sizes:
-            cases = self._cases(batch)
+        for batch, grid, suffix in self._runs():
+            cases = self._cases(batch, grid)
             queries = [self._reference.padded_query(prompt) for _, prompt in cases]
             feeds = {
                 "pixels": np.stack([pixels for pixels, _ in cases]),
@@ -102,16 +119,15 @@ class Verifier:
                 self._reference.select(torch.from_numpy(p.copy()), prompt) for p, prompt in cases
             ]
             wanted_map = torch.stack([m for _, m in wanted]).numpy()
-            row = compare(
-                self._spec.stages.relevance.name, "relevance_map", relevance, wanted_map, _EXACT
-            )
+            name = self._spec.stages.relevance.name
+            row = compare(name, f"relevance_map{suffix}", relevance, wanted_map, _EXACT)
             same = bool((kept == torch.stack([k for k, _ in wanted]).numpy()).all())
             rows.append(replace(row, indices_equal=same))
         return rows
 
     def decoder(self, path: Path) -> list[ParityRow]:
         """Logits of the language stage; see `verify.decoder`."""
-        return decoder_parity(self._reference, path, self._cases, self._threads)
+        return decoder_parity(self._reference, path, self._mixed_cases, self._threads)
 
     def checks(self) -> dict[str, Callable[[Path], list[ParityRow]]]:
         """The check of each stage's artifact, by stage."""

@@ -60,12 +60,12 @@ def _logits(
     """Logits [B, 1 + steps, V] of the artifact and of the source, on the source's tokens."""
     sequences: list[Sequence] = []
     tokens, wanted, first = [], [], []
-    grid = (reference.spec.grid.rows, reference.spec.grid.cols)
     for row, (pixels, prompt) in enumerate(cases):
         picture = torch.from_numpy(pixels.copy())
         kept, _ = reference.select(picture, prompt)
         embeds, features = reference.see(picture)
-        logits, generated = reference.logits(prompt, kept, embeds, _STEPS + 1, features)
+        grid = reference.grid_of(picture)
+        logits, generated = reference.logits(prompt, kept, embeds, _STEPS + 1, features, grid)
         beside = embeds if features is None else torch.cat((embeds, *features), dim=-1)
         wanted.append(logits.numpy())
         tokens.append(generated)

@@ -47,7 +47,7 @@ class TritonPythonModel:
         value = {name: entry["string_value"] for name, entry in config["parameters"].items()}
         folder = Path(args["model_repository"]) / args["model_version"]
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._grid = (int(value["grid_rows"]), int(value["grid_cols"]))
+        self._grids = value["grids"].split(",")
         self._pruned = value["prune"] == "before_vision"
         self._kept_tokens = int(value["kept_tokens"])
         self._image_token = int(value["image_token_id"])
@@ -96,14 +96,18 @@ class TritonPythonModel:
         # Indices come most relevant first: a prefix is the choice of a smaller K.
         every = _needed(request, "kept_indices")
         kept = every[: options.visual_tokens].copy()
-        cells = self._grid[0] * self._grid[1]
+        rows, cols = relevance.shape
+        if f"{rows}x{cols}" not in self._grids:
+            known = " or ".join(self._grids)
+            raise ValueError(f"relevance_map is {rows}x{cols}; this pipeline has grids of {known}")
+        cells = rows * cols
         seen = every.size if self._pruned else cells
         if embeds.shape[0] != seen or kept.size == 0 or kept.min() < 0 or kept.max() >= cells:
             raise ValueError(
                 f"image_embeds must have {seen} rows and kept_indices must lie within {cells} cells"
             )
         in_place = np.sort(kept)
-        sequence = build_sequence(prompt_ids, in_place, self._grid, self._image_token)
+        sequence = build_sequence(prompt_ids, in_place, (rows, cols), self._image_token)
         room = self._max_length - sequence.input_ids.size
         if options.max_tokens > room:
             raise OptionError(
@@ -118,5 +122,5 @@ class TritonPythonModel:
             {"KEPT_INDICES": kept, "RELEVANCE_MAP": relevance.copy()},
         )
         text = TextStream(self._tokenizer, options.stop)
-        rows = np.searchsorted(np.sort(every), in_place) if self._pruned else in_place
-        return Generation(sequence, embeds[rows], options, sink, text)
+        own = np.searchsorted(np.sort(every), in_place) if self._pruned else in_place
+        return Generation(sequence, embeds[own], options, sink, text)

@@ -64,7 +64,7 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
 
 
 def to_pixels(image: Image.Image, height: int, width: int) -> NDArray[np.uint8]:
-    """Resize (bicubic, as Qwen2-VL's image processor does) to the fixed grid.
+    """Resize (bicubic, as Qwen2-VL's image processor does) to a grid of token cells.
 
     Returns:
         uint8 [height, width, 3].

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from .grids import nearest_grid, parse_grids
 from .image import ImageError, decode, to_pixels
 from .prompt import PromptEncoder, PromptError
 
@@ -18,8 +19,8 @@ class TritonPythonModel:
         """Read the settings from the model config's parameters."""
         config = json.loads(args["model_config"])
         value = {name: entry["string_value"] for name, entry in config["parameters"].items()}
-        self._height = int(value["image_height"])
-        self._width = int(value["image_width"])
+        self._grids = parse_grids(value["grids"])
+        self._cell = int(value["cell_size"])
         self._max_pixels = int(value["max_image_pixels"])
         folder = Path(args["model_repository"]) / args["model_version"]
         self._prompts = PromptEncoder(
@@ -52,11 +53,13 @@ class TritonPythonModel:
             )
         question = self._prompts.encode(prompt.reshape(-1)[0])
         picture = decode(image.reshape(-1)[0], self._max_pixels)
+        rows, cols = nearest_grid(self._grids, picture.size)
+        pixels = to_pixels(picture, rows * self._cell, cols * self._cell)
         query = np.zeros((1, self._prompts.max_query_tokens), dtype=np.int32)
         query[0, : len(question.query_ids)] = question.query_ids
         length = np.array([[len(question.query_ids)]], dtype=np.int32)
         outputs = {
-            "pixels": to_pixels(picture, self._height, self._width)[None],
+            "pixels": pixels[None],
             "query_ids": query,
             "query_length": length,
             "prompt_ids": np.array([question.prompt_ids], dtype=np.int32),
