@@ -1,15 +1,34 @@
 """The spec of a task model: one Hugging Face checkpoint, raw input in, answer out."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from builder.spec.answers import Answers, Entities
 from builder.spec.batching import Batched, OnnxRuntime, PositiveInt, Strict
 from builder.spec.language import MODEL_NAME
 from builder.spec.models import Tolerance
 
-Task = Literal["feature-extraction", "sentence-similarity", "text-classification"]
+Task = Literal[
+    "feature-extraction",
+    "fill-mask",
+    "question-answering",
+    "sentence-similarity",
+    "text-classification",
+    "token-classification",
+]
 Exporter = Literal["transformers", "torch"]
+
+# Keys that only some tasks have.
+_OWN_KEYS: Final[dict[str, tuple[Task, ...]]] = {
+    "top_k": (
+        "fill-mask",
+        "question-answering",
+        "text-classification",
+    ),
+    "entities": ("token-classification",),
+    "answers": ("question-answering",),
+}
 
 MAX_BATCH_SIZE = 1024
 
@@ -66,6 +85,13 @@ class TaskSpec(Strict):
         default="truncate", description="What happens to a text longer than the last bucket."
     )
     tokenizers: PositiveInt = Field(default=1, description="Instances of the tokenizer stage.")
+    top_k: PositiveInt | None = Field(
+        default=None,
+        description="Answers of a text or picture, the best first. null: every label of "
+        "text-classification, 5 of fill-mask, 1 of question-answering.",
+    )
+    entities: Entities | None = None
+    answers: Answers | None = None
     model: TaskModel = Field(default_factory=TaskModel)
     tolerance: Tolerance = Field(
         default_factory=lambda: Tolerance(max_abs_error=1e-3, min_cosine=0.9999),
@@ -78,3 +104,10 @@ class TaskSpec(Strict):
         if buckets is not None and buckets != sorted(set(buckets)):
             raise ValueError("must ascend, each bucket once")
         return buckets
+
+    @model_validator(mode="after")
+    def _keys_are_the_tasks_own(self) -> "TaskSpec":
+        for key, tasks in _OWN_KEYS.items():
+            if getattr(self, key) is not None and self.task not in tasks:
+                raise ValueError(f"{key} is only for {', '.join(tasks)}, not for {self.task}")
+        return self

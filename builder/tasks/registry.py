@@ -7,22 +7,31 @@ from builder.errors import CheckpointError
 from builder.spec.task import Task, TaskSpec
 from builder.tasks.checkpoint import CheckpointFiles, open_checkpoint
 from builder.tasks.feature_extraction import FeatureExtraction
-from builder.tasks.kind import Kind
+from builder.tasks.fill_mask import FillMask
+from builder.tasks.kind import Kind, KindFactory
+from builder.tasks.question_answering import QuestionAnswering
 from builder.tasks.sentence_similarity import SentenceSimilarity
-from builder.tasks.text import TextKind
 from builder.tasks.text_classification import TextClassification
+from builder.tasks.token_classification import TokenClassification
 
-KINDS: Final[dict[Task, type[TextKind]]] = {
+KINDS: Final[dict[Task, KindFactory]] = {
     "feature-extraction": FeatureExtraction,
+    "fill-mask": FillMask,
+    "question-answering": QuestionAnswering,
     "sentence-similarity": SentenceSimilarity,
     "text-classification": TextClassification,
+    "token-classification": TokenClassification,
 }
 
 _ARCHITECTURES: Final[dict[str, Task]] = {
+    "ForMaskedLM": "fill-mask",
+    "BertForPreTraining": "fill-mask",
+    "ForQuestionAnswering": "question-answering",
     "ForSequenceClassification": "text-classification",
+    "ForTokenClassification": "token-classification",
     "Model": "feature-extraction",
 }
-"""End of an architecture's class name -> task."""
+"""End of an architecture's class name -> task; the first that fits counts."""
 
 # Vectors can be had of every checkpoint: of a classifier's base model too.
 _ANY_HEAD: Final[frozenset[Task]] = frozenset({"feature-extraction"})

@@ -15,6 +15,16 @@ _POOLINGS = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
 }
+"""Keys of older files -> what newer ones name as `pooling_mode`."""
+
+
+def _pooling(config: dict[str, Any]) -> list[str]:
+    """The modes that a pooling config of any age asks for."""
+    mode = config.get("pooling_mode")
+    if mode is not None:
+        return [mode] if isinstance(mode, str) else list(mode)
+    asked = [key for key, value in config.items() if key.startswith("pooling_mode") and value]
+    return [_POOLINGS.get(key, key) for key in asked]
 
 
 class SentenceSimilarity(TextKind):
@@ -48,11 +58,11 @@ class SentenceSimilarity(TextKind):
                 "Normalize, in this order, can be built"
             )
         pooling = files.json(f"{modules[1]['path']}/config.json") or {}
-        asked = [key for key, value in pooling.items() if key.startswith("pooling_mode") and value]
-        if len(asked) != 1 or asked[0] not in _POOLINGS:
+        asked = _pooling(pooling)
+        if len(asked) != 1 or asked[0] not in _POOLINGS.values():
             raise CheckpointError(
                 f"{source}: pooling by {', '.join(asked) or 'nothing'}; one of "
-                f"{', '.join(_POOLINGS)} can be built"
+                f"{', '.join(_POOLINGS.values())} can be built"
             )
         settings = files.json("sentence_bert_config.json") or {}
         prompt = (files.json("config_sentence_transformers.json") or {}).get("default_prompt_name")
@@ -61,7 +71,7 @@ class SentenceSimilarity(TextKind):
             raise CheckpointError(
                 f"{source}: {unknown} in its sentence-transformers files is not supported"
             )
-        return _POOLINGS[asked[0]], kinds[-1] == "Normalize", settings.get("max_seq_length")
+        return asked[0], kinds[-1] == "Normalize", settings.get("max_seq_length")
 
     def raw_dims(self) -> tuple[int, ...]:
         """The width of the encoder."""

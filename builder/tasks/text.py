@@ -1,8 +1,7 @@
 """What tasks over text share: tokenizer stage, encoder graph, ensemble."""
 
 import errno
-from collections.abc import Iterator, Mapping
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,15 +21,21 @@ from builder.tasks.kind import Description, Graph, Sample
 from builder.tasks.samples import BATCHES, TEXTS, long_text
 
 TEXT = Tensor("TEXT", "STRING", (1,))
+TEXT_PAIR = Tensor("TEXT_PAIR", "STRING", (1,), optional=True)
 INPUT_IDS = Tensor("input_ids", "INT64", (-1,))
 ATTENTION_MASK = Tensor("attention_mask", "INT64", (-1,))
+TOKEN_TYPE_IDS = Tensor("token_type_ids", "INT64", (-1,))
+OFFSETS = Tensor("offsets", "INT32", (-1, 2))
 _SHORTEST_BUCKET = 16
 _LONGEST_DEFAULT_BUCKET = 512
 
+Row = tuple[str, str | None]
+"""A text and its pair."""
 
-def default_buckets(max_tokens: int) -> list[int]:
+
+def default_buckets(max_tokens: int, longest: int = _LONGEST_DEFAULT_BUCKET) -> list[int]:
     """Powers of two from 16 up to the longest text (at most 512 unless a spec says more)."""
-    longest = min(max_tokens, _LONGEST_DEFAULT_BUCKET)
+    longest = min(max_tokens, longest)
     buckets = [_SHORTEST_BUCKET]
     while buckets[-1] * 2 < longest:
         buckets.append(buckets[-1] * 2)
@@ -38,16 +43,22 @@ def default_buckets(max_tokens: int) -> list[int]:
 
 
 class EncoderModule(nn.Module):
-    """`input_ids`, `attention_mask` int64 [B, S] -> what a `TextKind` serves."""
+    """`input_ids`, `attention_mask`, `token_type_ids` int64 [B, S] -> what a `TextKind` serves."""
 
     def __init__(self, kind: "TextKind", model: nn.Module) -> None:
         super().__init__()
         self.model = model
         self.kind = kind
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
-        """One tensor."""
-        output = self.model(input_ids=input_ids, attention_mask=attention_mask)
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        token_type_ids: torch.Tensor | None = None,
+    ) -> Any:
+        """A tensor, or a tuple of them."""
+        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        output = self.model(input_ids=input_ids, attention_mask=attention_mask, **types)
         return self.kind.head(output, attention_mask)
 
 
@@ -55,12 +66,21 @@ class TextKind:
     """A task with one text a row and one encoder graph; subclasses say what it answers."""
 
     auto_class: ClassVar[Any]
+    inputs: ClassVar[tuple[Tensor, ...]] = (TEXT,)
+    """The ensemble's inputs, all of them read by the tokenizer stage."""
     raw_name: ClassVar[str] = "logits"
     per_token: ClassVar[bool] = False
     """Whether the graph gives a row for every token; else for every text."""
     optional_weights: ClassVar[tuple[str, ...]] = ()
     post_stage: ClassVar[str | None] = None
     """Folder in `runtime/models` of the stage behind the graph; None: the graph's output is it."""
+    post_tokens: ClassVar[tuple[Tensor, ...]] = ()
+    """What the stage behind the graph gets of the tokenizer stage."""
+    post_texts: ClassVar[tuple[Tensor, ...]] = ()
+    """What it gets of the ensemble's inputs."""
+    post_tokenizer: ClassVar[bool] = False
+    """Whether the stage behind the graph needs the tokenizer."""
+    longest_bucket: ClassVar[int] = _LONGEST_DEFAULT_BUCKET
 
     def __init__(self, spec: TaskSpec, files: CheckpointFiles) -> None:
         """Read the tokenizer and what the task needs of the config.
@@ -78,12 +98,15 @@ class TextKind:
             )
         self.pad_token_id = int(self.hf_tokenizer.pad_token_id)
         self.max_tokens = self._longest()
-        self.buckets = spec.sequence_buckets or default_buckets(self.max_tokens)
+        self.buckets = spec.sequence_buckets or default_buckets(
+            self.max_tokens, self.longest_bucket
+        )
         if self.buckets[-1] > self.max_tokens:
             raise SpecError(
                 f"sequence_buckets: {self.buckets[-1]} is longer than the {self.max_tokens} tokens "
                 f"that {files.source} takes"
             )
+        self.tokens = self._tokens()
 
     # What a subclass may say.
 
@@ -102,9 +125,21 @@ class TextKind:
         """Parameters of the stage behind the graph."""
         return {}
 
+    def tokenize_parameters(self) -> Mapping[str, str]:
+        """Parameters of the tokenizer stage."""
+        return {
+            "long_text": self.spec.long_text,
+            "pad_token_id": str(self.pad_token_id),
+            "sequence_buckets": ",".join(str(bucket) for bucket in self.buckets),
+        }
+
     def head(self, output: Any, attention_mask: torch.Tensor) -> Any:
-        """The served tensor of a model's output."""
+        """The served tensor, or tensors, of a model's output."""
         return output.logits
+
+    def module(self, model: nn.Module) -> nn.Module:
+        """What is exported."""
+        return EncoderModule(self, model).eval()
 
     # What the build asks.
 
@@ -114,18 +149,27 @@ class TextKind:
         return self.files.source
 
     @property
-    def raw(self) -> Tensor:
-        """The graph's output."""
-        return Tensor(self.raw_name, "FP32", self.raw_dims())
+    def raws(self) -> tuple[Tensor, ...]:
+        """The graph's outputs."""
+        return (Tensor(self.raw_name, "FP32", self.raw_dims()),)
+
+    def _tokens(self) -> tuple[Tensor, ...]:
+        """The graph's inputs; token types only where there may be two texts to tell apart."""
+        types = (
+            len(self.inputs) > 1
+            and "token_type_ids" in self.hf_tokenizer.model_input_names
+            and (getattr(self.files.config, "type_vocab_size", 0) or 0) > 1
+        )
+        return (INPUT_IDS, ATTENTION_MASK, *((TOKEN_TYPE_IDS,) if types else ()))
 
     def describe(self) -> Description:
         """What `builder init` writes into a spec."""
         return Description(
             architecture=", ".join(self.files.architectures) or self.files.config.model_type,
-            inputs=(TEXT,),
+            inputs=self.inputs,
             outputs=self.answer(),
-            graph_inputs=(INPUT_IDS, ATTENTION_MASK),
-            graph_outputs=(self.raw,),
+            graph_inputs=self.tokens,
+            graph_outputs=self.raws,
             buckets=tuple(self.buckets),
         )
 
@@ -147,92 +191,130 @@ class TextKind:
     def configs(self) -> list[ModelConfig]:
         """Every model config, the ensemble last."""
         spec, batch = self.spec, self.spec.model.max_batch_size
-        tokens = (INPUT_IDS, ATTENTION_MASK)
+        made = (*self.tokens, *(t for t in self.post_tokens if t not in self.tokens))
         models = [
             python_stage(
                 self._name("tokenize"),
                 batch,
-                (TEXT,),
-                tokens,
+                self.inputs,
+                made,
                 count=spec.tokenizers,
-                parameters={
-                    "long_text": spec.long_text,
-                    "pad_token_id": str(self.pad_token_id),
-                    "sequence_buckets": ",".join(str(bucket) for bucket in self.buckets),
-                },
+                parameters=self.tokenize_parameters(),
             ),
-            graph_stage(spec, self._name("model"), tokens, (self.raw,), (self.buckets[0],)),
+            graph_stage(spec, self._name("model"), self.tokens, self.raws, self._warmup_dims()),
         ]
         steps = [
-            EnsembleStep(self._name("tokenize"), same(TEXT), same(*tokens)),
-            EnsembleStep(self._name("model"), same(*tokens), same(self.raw)),
+            EnsembleStep(self._name("tokenize"), same(*self.inputs), same(*made)),
+            EnsembleStep(self._name("model"), same(*self.tokens), same(*self.raws)),
         ]
         if self.post_stage:
-            name = self._name(self.post_stage)
+            name, read = self._name(self.post_stage), (*self.raws, *self.post_tokens)
+            read = (*read, *self.post_texts)
             models.append(
-                python_stage(
-                    name, batch, (self.raw,), self.answer(), parameters=self.post_parameters()
-                )
+                python_stage(name, batch, read, self.answer(), parameters=self.post_parameters())
             )
-            steps.append(EnsembleStep(name, same(self.raw), same(*self.answer())))
+            steps.append(EnsembleStep(name, same(*read), same(*self.answer())))
         else:
             steps[-1] = EnsembleStep(
-                self._name("model"), same(*tokens), {self.raw_name: self.answer()[0].name}
+                self._name("model"), same(*self.tokens), {self.raw_name: self.answer()[0].name}
             )
-        return [*models, ensemble(spec.name, batch, (TEXT,), self.answer(), steps)]
+        return [*models, ensemble(spec.name, batch, self.inputs, self.answer(), steps)]
+
+    def _warmup_dims(self) -> tuple[int, ...]:
+        return (self.buckets[0],)
 
     def write_files(self, folder: Path) -> None:
         """The tokenizer."""
-        path = folder / self._name("tokenize") / VERSION / "tokenizer.json"
-        save_tokenizer(self.hf_tokenizer, path)
+        stages = ["tokenize"]
+        if self.post_stage and self.post_tokenizer:
+            stages.append(self.post_stage)
+        for stage in stages:
+            path = folder / self._name(stage) / VERSION / "tokenizer.json"
+            save_tokenizer(self.hf_tokenizer, path)
 
     def graphs(self) -> list[Graph]:
         """The encoder."""
         model = self.files.load(self.auto_class, self.spec.task, self.optional_weights)
-        module = EncoderModule(self, model).eval()
-        axes = {0: "batch", 1: "sequence"}
-        ids = torch.randint(1, 100, (2, 9), generator=torch.Generator().manual_seed(0))
+        module = self.module(model)
+        names = [tensor.name for tensor in self.tokens]
         return [
             Graph(
                 name=self._name("model"),
                 module=module,
-                inputs=(INPUT_IDS, ATTENTION_MASK),
-                outputs=(self.raw,),
-                axes={"input_ids": axes, "attention_mask": axes},
-                example={"input_ids": ids, "attention_mask": torch.ones_like(ids)},
-                samples=lambda: self._samples(module),
+                inputs=self.tokens,
+                outputs=self.raws,
+                axes={name: self.axes() for name in names},
+                example=self.example(),
+                samples=lambda: self.samples(module),
             )
         ]
 
+    def axes(self) -> dict[int, str]:
+        """Dims that vary, of every input of the graph."""
+        return {0: "batch", 1: "sequence"}
+
+    def example(self) -> dict[str, torch.Tensor]:
+        """Inputs that the graph is traced with."""
+        ids = torch.randint(1, 100, (2, 9), generator=torch.Generator().manual_seed(0))
+        values = {
+            "input_ids": ids,
+            "attention_mask": torch.ones_like(ids),
+            "token_type_ids": torch.zeros_like(ids),
+        }
+        return {tensor.name: values[tensor.name] for tensor in self.tokens}
+
+    def _tokenizer(self) -> Tokenizer:
+        return Tokenizer.from_str(self.hf_tokenizer.backend_tokenizer.to_str())
+
     def encoder(self) -> TextEncoder:
         """The tokenizer stage's own encoder; cuts long texts."""
-        return TextEncoder(
-            Tokenizer.from_str(self.hf_tokenizer.backend_tokenizer.to_str()),
-            self.buckets,
-            self.pad_token_id,
-            truncate=True,
-        )
+        return TextEncoder(self._tokenizer(), self.buckets, self.pad_token_id, truncate=True)
 
-    def _samples(self, module: nn.Module) -> Iterator[Sample]:
+    def batches(self) -> Iterator[Sequence[Row]]:
+        """Texts that the graph is verified with, a batch at a time."""
+        for places in BATCHES:
+            yield [(TEXTS[place], None) for place in places]
+        yield [(long_text(self.buckets[-1]), None), (TEXTS[0], None)]
+        if len(self.inputs) > 1:
+            yield [(TEXTS[0], TEXTS[2]), (TEXTS[5], TEXTS[6]), (TEXTS[3], None)]
+
+    def samples(self, module: nn.Module) -> Iterable[Sample]:
+        """Padded batches, and what the checkpoint says of each row without padding."""
         encoder = self.encoder()
-        batches = ([TEXTS[place] for place in places] for places in BATCHES)
-        for texts in chain(batches, [[long_text(self.buckets[-1]), TEXTS[0]]]):
-            ids, mask = encoder.encode(texts)
+        names = [tensor.name for tensor in self.tokens]
+        for batch in self.batches():
+            rows = [encoder.encoding(*row) for row in batch]
+            found = encoder.pad(rows)
             wanted = []
-            for text in texts:
-                row = torch.tensor([encoder.ids(text)])
+            for row in rows:
+                values = {
+                    "input_ids": torch.tensor([row.ids]),
+                    "attention_mask": torch.ones(1, len(row.ids), dtype=torch.int64),
+                    "token_type_ids": torch.tensor([row.type_ids]),
+                }
                 with torch.inference_mode():
-                    wanted.append(module(row, torch.ones_like(row)).numpy())
-            yield self._sample(ids, mask, wanted)
+                    output = module(**{name: values[name] for name in names})
+                outputs = output if isinstance(output, tuple) else (output,)
+                wanted.append([value.numpy() for value in outputs])
+            yield self._sample({name: found[name] for name in names}, wanted)
 
-    def _sample(self, ids: Any, mask: Any, rows: list[Any]) -> Sample:
-        inputs = {"input_ids": ids, "attention_mask": mask}
-        if not self.per_token:
-            return Sample(inputs, {self.raw_name: np.concatenate(rows)})
-        padded = [np.pad(r, ((0, 0), (0, ids.shape[1] - r.shape[1]), (0, 0))) for r in rows]
-        return Sample(
-            inputs, {self.raw_name: np.concatenate(padded)}, {self.raw_name: mask.astype(bool)}
-        )
+    def _sample(self, inputs: dict[str, Any], rows: list[list[Any]]) -> Sample:
+        wanted: dict[str, Any] = {}
+        valid: dict[str, Any] = {}
+        mask = inputs["attention_mask"]
+        for place, tensor in enumerate(self.raws):
+            values = [row[place] for row in rows]
+            if self.per_token:
+                valid[tensor.name] = mask.astype(bool)
+                values = [_widened(value, mask.shape[1]) for value in values]
+            wanted[tensor.name] = np.concatenate(values)
+        return Sample(inputs, wanted, valid)
+
+
+def _widened(value: Any, width: int) -> Any:
+    """Zeros behind a text's own tokens: [1, S, ...] -> [1, width, ...]."""
+    rest = [(0, 0)] * (value.ndim - 2)
+    return np.pad(value, ((0, 0), (0, width - value.shape[1]), *rest))
 
 
 def save_tokenizer(tokenizer: Any, path: Path) -> None:

@@ -2,39 +2,59 @@
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from transformers import AutoModelForSequenceClassification
 
 from builder.render.model_config import Tensor
-from builder.tasks.text import TextKind
+from builder.tasks.text import TEXT, TEXT_PAIR, TextKind
+
+
+def label_names(config: Any) -> list[str]:
+    """Label of each logit, as a config names them."""
+    return [str(config.id2label[index]) for index in range(config.num_labels)]
+
+
+def classify_parameters(config: Any, top_k: int) -> dict[str, str]:
+    """Parameters of the stage `classify`; the function is that of transformers' pipelines."""
+    labels = label_names(config)
+    if config.problem_type == "regression":
+        function = "none"
+    elif config.problem_type == "multi_label_classification" or len(labels) == 1:
+        function = "sigmoid"
+    else:
+        function = "softmax"
+    return {
+        "labels": json.dumps(labels, ensure_ascii=False),
+        "function": function,
+        "top_k": str(top_k),
+    }
+
+
+def classify_answer(config: Any, top_k: int) -> tuple[Tensor, ...]:
+    """Labels and scores, the best `top_k`."""
+    dims = (min(top_k, int(config.num_labels)),)
+    return (Tensor("LABELS", "STRING", dims), Tensor("SCORES", "FP32", dims))
 
 
 class TextClassification(TextKind):
-    """Any `...ForSequenceClassification`."""
+    """Any `...ForSequenceClassification`, over one text or a pair."""
 
     auto_class = AutoModelForSequenceClassification
+    inputs = (TEXT, TEXT_PAIR)
     post_stage = "classify"
-
-    @property
-    def labels(self) -> list[str]:
-        """Label of each logit."""
-        config = self.files.config
-        return [str(config.id2label[index]) for index in range(config.num_labels)]
 
     def raw_dims(self) -> tuple[int, ...]:
         """A logit a label."""
-        return (len(self.labels),)
+        return (int(self.files.config.num_labels),)
+
+    def _top_k(self) -> int:
+        return self.spec.top_k or int(self.files.config.num_labels)
 
     def answer(self) -> tuple[Tensor, ...]:
         """Labels and scores."""
-        dims = self.raw_dims()
-        return (Tensor("LABELS", "STRING", dims), Tensor("SCORES", "FP32", dims))
+        return classify_answer(self.files.config, self._top_k())
 
     def post_parameters(self) -> Mapping[str, str]:
-        """The function is that of transformers' pipeline: sigmoid where labels don't exclude."""
-        config = self.files.config
-        multi = config.problem_type == "multi_label_classification" or len(self.labels) == 1
-        return {
-            "labels": json.dumps(self.labels, ensure_ascii=False),
-            "multi_label": str(multi).lower(),
-        }
+        """Labels and the function over their logits."""
+        return classify_parameters(self.files.config, self._top_k())

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from .scores import scores
+from .scores import ranked, scores
 
 
 class TritonPythonModel:
@@ -18,7 +18,8 @@ class TritonPythonModel:
         value = {name: entry["string_value"] for name, entry in config["parameters"].items()}
         labels = [label.encode() for label in json.loads(value["labels"])]
         self._labels = np.array(labels, dtype=object)
-        self._multi_label = value["multi_label"] == "true"
+        self._function = value["function"]
+        self._top_k = int(value["top_k"])
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request."""
@@ -26,12 +27,10 @@ class TritonPythonModel:
 
     def _answer(self, request: Any) -> Any:
         logits = pb_utils.get_input_tensor_by_name(request, "logits").as_numpy()
-        found = scores(logits, multi_label=self._multi_label)
-        order = np.argsort(-found, axis=-1, kind="stable")
-        ranked = np.ascontiguousarray(np.take_along_axis(found, order, axis=-1))
+        places, values = ranked(scores(logits, self._function), self._top_k)
         return pb_utils.InferenceResponse(
             [
-                pb_utils.Tensor("LABELS", self._labels[order]),
-                pb_utils.Tensor("SCORES", ranked),
+                pb_utils.Tensor("LABELS", self._labels[places]),
+                pb_utils.Tensor("SCORES", values),
             ]
         )

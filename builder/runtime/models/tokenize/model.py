@@ -1,4 +1,4 @@
-"""Triton Python model: TEXT in, input_ids and attention_mask out."""
+"""Triton Python model: texts in, padded token ids (and what later stages need of them) out."""
 
 import json
 from pathlib import Path
@@ -9,22 +9,37 @@ import triton_python_backend_utils as pb_utils
 from tokenizers import Tokenizer
 
 from .texts import TextEncoder, TextError
+from .windows import WindowEncoder
+
+
+def _encoder(value: dict[str, str], tokenizer: Tokenizer) -> TextEncoder | WindowEncoder:
+    buckets = [int(bucket) for bucket in value["sequence_buckets"].split(",")]
+    pad, truncate = int(value["pad_token_id"]), value["long_text"] == "truncate"
+    if "window_stride" not in value:
+        return TextEncoder(tokenizer, buckets, pad, truncate=truncate)
+    return WindowEncoder(
+        tokenizer,
+        buckets,
+        pad,
+        truncate=truncate,
+        stride=int(value["window_stride"]),
+        max_windows=int(value["max_windows"]),
+        cls_token_id=int(value["cls_token_id"]) if value["cls_token_id"] else None,
+    )
 
 
 class TritonPythonModel:
     """Tokenizes and pads; refuses bad input with one sentence."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Read the settings from the model config's parameters."""
+        """Read tensors and settings from the model config."""
         config = json.loads(args["model_config"])
         value = {name: entry["string_value"] for name, entry in config["parameters"].items()}
         folder = Path(args["model_repository"]) / args["model_version"]
-        self._encoder = TextEncoder(
-            Tokenizer.from_file(str(folder / "tokenizer.json")),
-            [int(bucket) for bucket in value["sequence_buckets"].split(",")],
-            int(value["pad_token_id"]),
-            truncate=value["long_text"] == "truncate",
-        )
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._encoder = _encoder(value, tokenizer)
+        self._inputs = [tensor["name"] for tensor in config["input"]]
+        self._outputs = [tensor["name"] for tensor in config["output"]]
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request on its own; one bad request does not fail its batch."""
@@ -38,13 +53,19 @@ class TritonPythonModel:
         return responses
 
     def _tokenize(self, request: Any) -> Any:
-        array = pb_utils.get_input_tensor_by_name(request, "TEXT").as_numpy()
-        try:
-            texts = [item.decode("utf-8") for item in array.reshape(-1)]
-        except UnicodeDecodeError as error:
-            raise TextError(f"TEXT is not valid UTF-8 (byte {error.start})") from error
-        ids, mask = self._encoder.encode(texts)
-        outputs = {"input_ids": ids, "attention_mask": mask}
+        texts, *pairs = (_texts(request, name) for name in self._inputs)
+        found = self._encoder.tensors(texts, pairs[0] if pairs else None)
         return pb_utils.InferenceResponse(
-            [pb_utils.Tensor(name, np.ascontiguousarray(value)) for name, value in outputs.items()]
+            [pb_utils.Tensor(name, np.ascontiguousarray(found[name])) for name in self._outputs]
         )
+
+
+def _texts(request: Any, name: str) -> Any:
+    """The texts of an input; None where the request leaves it out."""
+    tensor = pb_utils.get_input_tensor_by_name(request, name)
+    if tensor is None:
+        return None
+    try:
+        return [item.decode("utf-8") for item in tensor.as_numpy().reshape(-1)]
+    except UnicodeDecodeError as error:
+        raise TextError(f"{name} is not valid UTF-8 (byte {error.start})") from error

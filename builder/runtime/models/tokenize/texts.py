@@ -1,10 +1,13 @@
 """Texts to token ids, padded to the smallest bucket that fits."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
+
+Tensors = dict[str, NDArray[Any]]
 
 _BYTES_PER_TOKEN = 256
 """Longer texts are cut before they are tokenized: no tokenizing of megabytes."""
@@ -37,21 +40,75 @@ class TextEncoder:
         self._pad = pad_token_id
         self._truncate = truncate
 
+    def encoding(self, text: str, pair: str | None = None) -> Encoding:
+        """One text, or a text and its pair, special tokens included.
+
+        Raises:
+            TextError: too long, and not to be cut.
+        """
+        longest = self._buckets[-1]
+        first = self._bounded("TEXT", text)
+        second = None if pair is None else self._bounded("TEXT_PAIR", pair)
+        encoding = self._tokenizer.encode(first, second)
+        if len(encoding.ids) > longest:
+            name = "TEXT" if pair is None else "TEXT with TEXT_PAIR"
+            raise TextError(f"{name} has {len(encoding.ids)} tokens; at most {longest} are allowed")
+        return encoding
+
+    def _bounded(self, name: str, text: str) -> str:
+        longest = self._buckets[-1]
+        if len(text) <= _BYTES_PER_TOKEN * longest:
+            return text
+        if not self._truncate:
+            raise TextError(f"{name} has {len(text)} characters; at most {longest} tokens fit")
+        return text[: _BYTES_PER_TOKEN * longest]
+
     def ids(self, text: str) -> list[int]:
         """Ids of one text, special tokens included.
 
         Raises:
             TextError: too long, and not to be cut.
         """
-        longest = self._buckets[-1]
-        if len(text) > _BYTES_PER_TOKEN * longest:
-            if not self._truncate:
-                raise TextError(f"TEXT has {len(text)} characters; at most {longest} tokens fit")
-            text = text[: _BYTES_PER_TOKEN * longest]
-        ids: list[int] = self._tokenizer.encode(text).ids
-        if len(ids) > longest:
-            raise TextError(f"TEXT has {len(ids)} tokens; at most {longest} are allowed")
+        ids: list[int] = self.encoding(text).ids
         return ids
+
+    def tensors(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Tensors:
+        """What a graph, and the stage behind it, may want of some texts.
+
+        Args:
+            texts: The texts.
+            pairs: A second text for each; an empty one is none, as to transformers' tokenizers.
+
+        Returns:
+            `input_ids`, `attention_mask`, `token_type_ids`: int64 [B, bucket]; `offsets`: int32
+            [B, bucket, 2], the characters of a token, -1 for special tokens and padding.
+
+        Raises:
+            TextError: a text is too long, and not to be cut.
+        """
+        seconds = [pair or None for pair in pairs] if pairs is not None else [None] * len(texts)
+        rows = [self.encoding(*row) for row in zip(texts, seconds, strict=True)]
+        return self.pad(rows)
+
+    def pad(self, rows: Sequence[Encoding]) -> Tensors:
+        """As `tensors`, of texts that are tokenized already."""
+        longest = max((len(row.ids) for row in rows), default=0)
+        width = next(bucket for bucket in self._buckets if bucket >= longest)
+        shape = (len(rows), width)
+        found: Tensors = {
+            "input_ids": np.full(shape, self._pad, dtype=np.int64),
+            "attention_mask": np.zeros(shape, dtype=np.int64),
+            "token_type_ids": np.zeros(shape, dtype=np.int64),
+            "offsets": np.full((*shape, 2), -1, dtype=np.int32),
+        }
+        for index, row in enumerate(rows):
+            length = len(row.ids)
+            found["input_ids"][index, :length] = row.ids
+            found["attention_mask"][index, :length] = 1
+            found["token_type_ids"][index, :length] = row.type_ids
+            special = np.array(row.special_tokens_mask, dtype=bool)[:, None]
+            found["offsets"][index, :length] = np.where(special, -1, row.offsets)
+        return found
 
     def encode(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Ids and mask, int64 [B, bucket].
@@ -59,12 +116,5 @@ class TextEncoder:
         Raises:
             TextError: a text is too long, and not to be cut.
         """
-        rows = [self.ids(text) for text in texts]
-        longest = max((len(row) for row in rows), default=0)
-        width = next(bucket for bucket in self._buckets if bucket >= longest)
-        ids = np.full((len(rows), width), self._pad, dtype=np.int64)
-        mask = np.zeros((len(rows), width), dtype=np.int64)
-        for index, row in enumerate(rows):
-            ids[index, : len(row)] = row
-            mask[index, : len(row)] = 1
-        return ids, mask
+        found = self.tensors(texts)
+        return found["input_ids"], found["attention_mask"]

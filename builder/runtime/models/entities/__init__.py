@@ -1,0 +1,1 @@
+"""The last stage of a token classifier: logits to entities."""

@@ -1,0 +1,174 @@
+"""Extractive question answering: a span of the context."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import AutoModelForQuestionAnswering
+
+from builder.errors import CheckpointError, SpecError
+from builder.render.model_config import Tensor
+from builder.runtime.models.tokenize.windows import WindowEncoder
+from builder.spec.answers import Answers
+from builder.spec.task import TaskSpec
+from builder.tasks.checkpoint import CheckpointFiles
+from builder.tasks.kind import Sample
+from builder.tasks.samples import TEXTS, long_text
+from builder.tasks.text import TextKind
+
+QUESTION = Tensor("QUESTION", "STRING", (1,))
+CONTEXT = Tensor("CONTEXT", "STRING", (1,))
+ANSWERABLE = Tensor("answerable", "INT32", (-1, -1))
+OFFSETS = Tensor("offsets", "INT32", (-1, -1, 2))
+
+
+class WindowsModule(nn.Module):
+    """Ids int64 [B, W, S], W windows a row -> start and end logits fp32 [B, W, S]."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        token_type_ids: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Windows are rows to the model."""
+        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids.flatten(0, 1)}
+        output = self.model(
+            input_ids=input_ids.flatten(0, 1), attention_mask=attention_mask.flatten(0, 1), **types
+        )
+        shape = input_ids.shape
+        return output.start_logits.reshape(shape), output.end_logits.reshape(shape)
+
+
+class QuestionAnswering(TextKind):
+    """Any `...ForQuestionAnswering`; a context that is too long becomes several windows."""
+
+    auto_class = AutoModelForQuestionAnswering
+    inputs = (QUESTION, CONTEXT)
+    per_token = True
+    post_stage = "answer"
+    post_tokens = (ANSWERABLE, OFFSETS)
+    post_texts = (CONTEXT,)
+    longest_bucket = 384  # that of transformers' pipeline
+
+    def __init__(self, spec: TaskSpec, files: CheckpointFiles) -> None:
+        """Read the tokenizer, and how windows overlap.
+
+        Raises:
+            CheckpointError: the tokenizer pads on the left.
+            SpecError: windows overlap by a whole window.
+        """
+        super().__init__(spec, files)
+        if self.hf_tokenizer.padding_side != "right":
+            raise CheckpointError(
+                f"{files.source}: its tokenizer pads on the left, which question-answering can't "
+                "be built for"
+            )
+        self.options = spec.answers or Answers()
+        longest = self.buckets[-1]
+        self.stride = self.options.stride or min(longest // 2, 128)
+        if self.stride >= longest:
+            raise SpecError(
+                f"answers.stride: {self.stride} tokens is no overlap of windows of {longest}"
+            )
+
+    @property
+    def raws(self) -> tuple[Tensor, ...]:
+        """Logits of the first and of the last token of the answer."""
+        return tuple(Tensor(name, "FP32", (-1, -1)) for name in ("start_logits", "end_logits"))
+
+    def _tokens(self) -> tuple[Tensor, ...]:
+        return tuple(Tensor(t.name, t.data_type, (-1, -1)) for t in super()._tokens())
+
+    def answer(self) -> tuple[Tensor, ...]:
+        """Text, score and characters of the best answers."""
+        dims = (self.spec.top_k or 1,)
+        return (
+            Tensor("ANSWER", "STRING", dims),
+            Tensor("SCORE", "FP32", dims),
+            Tensor("START", "INT32", dims),
+            Tensor("END", "INT32", dims),
+        )
+
+    def tokenize_parameters(self) -> Mapping[str, str]:
+        """Buckets and windows."""
+        cls = self.hf_tokenizer.cls_token_id
+        return {
+            **super().tokenize_parameters(),
+            "window_stride": str(self.stride),
+            "max_windows": str(self.options.max_windows),
+            "cls_token_id": "" if cls is None else str(cls),
+        }
+
+    def post_parameters(self) -> Mapping[str, str]:
+        """Which answers are allowed."""
+        return {
+            "top_k": str(self.spec.top_k or 1),
+            "max_answer_tokens": str(self.options.max_answer_tokens),
+            "impossible": str(self.options.impossible).lower(),
+        }
+
+    def _warmup_dims(self) -> tuple[int, ...]:
+        return (1, self.buckets[0])
+
+    def module(self, model: nn.Module) -> nn.Module:
+        """The model over windows."""
+        return WindowsModule(model).eval()
+
+    def axes(self) -> dict[int, str]:
+        """Dims that vary."""
+        return {0: "batch", 1: "windows", 2: "sequence"}
+
+    def example(self) -> dict[str, torch.Tensor]:
+        """Three windows a row."""
+        values = super().example()
+        return {name: torch.stack([value] * 3, 1) for name, value in values.items()}
+
+    def windows(self) -> WindowEncoder:
+        """The tokenizer stage's own encoder."""
+        return WindowEncoder(
+            self._tokenizer(),
+            self.buckets,
+            self.pad_token_id,
+            truncate=True,
+            stride=self.stride,
+            max_windows=self.options.max_windows,
+            cls_token_id=self.hf_tokenizer.cls_token_id,
+        )
+
+    def pairs(self) -> Iterator[Sequence[tuple[str, str]]]:
+        """Questions and contexts: short, of unequal lengths, and of several windows."""
+        yield [("Who?", TEXTS[0])]
+        yield [("Who?", TEXTS[3]), ("What is limited?", TEXTS[6])]
+        yield [("Where is it?", long_text(self.buckets[-1])), ("Who?", TEXTS[2])]
+
+    def samples(self, module: nn.Module) -> Iterable[Sample]:
+        """Padded batches, and what the checkpoint says of each window without padding."""
+        encoder = self.windows()
+        names = [tensor.name for tensor in self.tokens]
+        for batch in self.pairs():
+            questions, contexts = zip(*batch, strict=True)
+            found = encoder.tensors(questions, contexts)
+            valid = found["attention_mask"].astype(bool)
+            wanted = [np.zeros(valid.shape, np.float32) for _ in self.raws]
+            for place in np.ndindex(valid.shape[:2]):
+                length = int(valid[place].sum())
+                values: dict[str, Any] = {
+                    name: torch.from_numpy(found[name][place][None, None, :length].copy())
+                    for name in names
+                }
+                with torch.inference_mode():
+                    outputs = module(**values)
+                for target, value in zip(wanted, outputs, strict=True):
+                    target[place][:length] = value.numpy()[0, 0]
+            yield Sample(
+                {name: found[name] for name in names},
+                {t.name: value for t, value in zip(self.raws, wanted, strict=True)},
+                {t.name: valid for t in self.raws},
+            )
