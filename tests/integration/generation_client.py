@@ -1,0 +1,89 @@
+"""A stream to a model that generates text, for the tests."""
+
+import queue
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from tritonclient import grpc
+from tritonclient.utils import InferenceServerException
+
+_KINDS: dict[str, tuple[str, Any]] = {
+    "PROMPT": ("BYTES", np.object_),
+    "MESSAGES": ("BYTES", np.object_),
+    "TEXT": ("BYTES", np.object_),
+    "STOP": ("BYTES", np.object_),
+    "MAX_TOKENS": ("INT32", np.int32),
+    "TOP_K": ("INT32", np.int32),
+    "TIMEOUT_MS": ("INT32", np.int32),
+    "TEMPERATURE": ("FP32", np.float32),
+    "TOP_P": ("FP32", np.float32),
+    "REPETITION_PENALTY": ("FP32", np.float32),
+    "SEED": ("UINT64", np.uint64),
+    "LOGPROBS": ("BOOL", np.bool_),
+}
+
+
+@dataclass
+class Answer:
+    """All responses of one request."""
+
+    chunks: int = 0
+    text: str = ""
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    reason: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    statistics: str = ""
+
+
+def request_inputs(values: dict[str, Any]) -> list[grpc.InferInput]:
+    """Inputs with a leading batch dim of 1."""
+    inputs = []
+    for name, value in values.items():
+        kind, dtype = _KINDS[name]
+        array = np.array([value if isinstance(value, list) else [value]], dtype=dtype)
+        inputs.append(grpc.InferInput(name, array.shape, kind))
+        inputs[-1].set_data_from_numpy(array)
+    return inputs
+
+
+def ask_all(url: str, model: str, requests: list[dict[str, Any]], wait: float = 60) -> list[Answer]:
+    """Send requests at once on one stream; the answers in their order.
+
+    Raises:
+        InferenceServerException: one was refused.
+    """
+    responses: queue.Queue[tuple[Any, Any]] = queue.Queue()
+    answers = [Answer() for _ in requests]
+    open_requests = len(requests)
+    with grpc.InferenceServerClient(url) as client:
+        client.start_stream(lambda result, error: responses.put((result, error)))
+        for place, values in enumerate(requests):
+            client.async_stream_infer(model, request_inputs(values), request_id=str(place))
+        while open_requests:
+            result, error = responses.get(timeout=wait)
+            if error is not None:
+                raise InferenceServerException(str(error))
+            answer = answers[int(result.get_response().id)]
+            open_requests -= _add(answer, result)
+        client.stop_stream()
+    return answers
+
+
+def _add(answer: Answer, result: Any) -> bool:
+    """Take a response in; whether it is the last."""
+
+    def values(name: str) -> Any:
+        return result.as_numpy(name).reshape(-1)
+
+    answer.chunks += 1
+    answer.text += values("TEXT")[0].decode()
+    answer.ids += values("TOKEN_IDS").tolist()
+    answer.logprobs += values("TOKEN_LOGPROBS").tolist()
+    answer.reason = values("FINISH_REASON")[0].decode()
+    answer.prompt_tokens = int(values("PROMPT_TOKENS")[0])
+    answer.completion_tokens = int(values("COMPLETION_TOKENS")[0])
+    answer.statistics = values("STATISTICS")[0].decode()
+    return bool(answer.reason)

@@ -1,0 +1,177 @@
+"""Tasks that generate text on a real tritonserver, against transformers' `generate`."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from tritonclient.utils import InferenceServerException
+
+from builder.serve import TritonServer
+from builder.spec.task import TaskSpec
+from builder.tasks.build import TaskBuild
+from examples.tiny.generation import make_causal
+from tests.integration.conftest import Steps
+from tests.integration.generation_client import ask_all
+
+Serve = Callable[..., TritonServer]
+TOKENS = 16
+PROMPTS = (
+    "What is in the picture?",
+    "Is there a cat",
+    "The cup is white and stands on a wooden table. There are two cats and one dog.",
+    "ä",
+    "Where is the spoon? It is to the left",
+    "1, 2, 3,",
+    "a b c d e f g h i j k l m n o p q r s t u v w x y z",
+    "?",
+)
+CAUSAL = ("llama", "gpt2")
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("generation")
+    for family in CAUSAL:
+        make_causal(folder / family, family)
+    return folder
+
+
+def build(folder: Path, name: str, task: str, checkpoint: str, **keys: Any) -> Path:
+    spec = TaskSpec.model_validate(
+        {"name": name, "task": task, "checkpoint": {"path": checkpoint}, **keys}
+    )
+    repository = folder / f"{name}_repository"
+    report = TaskBuild(spec, folder / "spec.yaml", repository, Steps()).run()
+    assert report.parity
+    assert all(row.passed for row in report.parity)
+    return repository
+
+
+@pytest.fixture(scope="module")
+def server(checkpoints: Path, serve_repository: Serve) -> Iterator[str]:
+    generation = {"slots": 4, "prefill_chunk": 8, "intra_op_thread_count": 1}
+    repositories = [
+        build(checkpoints, name, "text-generation", name, generation=generation) for name in CAUSAL
+    ]
+    together = checkpoints / "repository"
+    together.mkdir()
+    for repository in repositories:
+        for model in repository.iterdir():
+            if model.is_dir():
+                shutil.copytree(model, together / model.name)
+    with serve_repository(together) as running:
+        yield running.grpc_url
+
+
+class Source:
+    """A checkpoint in transformers."""
+
+    def __init__(self, folder: Path) -> None:
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.model = AutoModelForCausalLM.from_pretrained(folder).eval()
+
+    @torch.inference_mode()
+    def ids(self, prompt: list[int], **options: Any) -> list[int]:
+        output = self.model.generate(
+            torch.tensor([prompt]), max_new_tokens=TOKENS, do_sample=False, **options
+        )
+        return output[0, len(prompt) :].tolist()  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_greedy_answers_are_those_of_generate(name: str, server: str, checkpoints: Path) -> None:
+    source = Source(checkpoints / name)
+    wanted = [source.ids(source.tokenizer(prompt).input_ids) for prompt in PROMPTS]
+    requests = [{"PROMPT": prompt, "MAX_TOKENS": TOKENS} for prompt in PROMPTS]
+    alone = [ask_all(server, name, [request])[0] for request in requests]
+    together = ask_all(server, name, requests)
+    for answers in (alone, together):
+        assert [answer.ids for answer in answers] == wanted
+    for prompt, answer, ids in zip(PROMPTS, together, wanted, strict=True):
+        ended = ids[-1] in source.model.generation_config.eos_token_id
+        assert answer.reason == ("stop" if ended else "length")
+        assert answer.text == source.tokenizer.decode(ids, skip_special_tokens=True)
+        assert answer.prompt_tokens == len(source.tokenizer(prompt).input_ids)
+        assert answer.completion_tokens == len(ids)
+        assert json.loads(answer.statistics)["total_ms"] > 0
+    assert len({tuple(ids) for ids in wanted}) > len(wanted) // 2
+    assert max(answer.chunks for answer in alone) > 2
+
+
+def test_penalty_and_logprobs(server: str, checkpoints: Path) -> None:
+    source = Source(checkpoints / "llama")
+    prompt = source.tokenizer(PROMPTS[0]).input_ids
+    wanted = source.ids(prompt, repetition_penalty=1.7)
+    request = {"PROMPT": PROMPTS[0], "MAX_TOKENS": TOKENS, "REPETITION_PENALTY": 1.7}
+    answer = ask_all(server, "llama", [{**request, "LOGPROBS": True}])[0]
+    assert answer.ids == wanted
+    assert len(answer.logprobs) == len(wanted)
+    assert all(value <= 0 for value in answer.logprobs)
+
+
+def test_samples_depend_on_the_seed_alone(server: str) -> None:
+    request = {
+        "PROMPT": PROMPTS[2],
+        "MAX_TOKENS": TOKENS,
+        "TEMPERATURE": 1.5,
+        "TOP_P": 0.95,
+        "TOP_K": 50,
+    }
+    alone = ask_all(server, "gpt2", [{**request, "SEED": 7}])[0]
+    crowd = ask_all(server, "gpt2", [{**request, "SEED": seed} for seed in range(4, 12)])
+    assert crowd[3].ids == alone.ids
+    assert len({tuple(answer.ids) for answer in crowd}) == len(crowd)
+
+
+def test_stop_strings(server: str) -> None:
+    whole = ask_all(server, "llama", [{"PROMPT": PROMPTS[0], "MAX_TOKENS": TOKENS}])[0].text
+    stop = whole[len(whole) // 2 :][:3]
+    request = {"PROMPT": PROMPTS[0], "MAX_TOKENS": TOKENS, "STOP": [stop, "never"]}
+    answer = ask_all(server, "llama", [request])[0]
+    assert answer.reason == "stop"
+    assert answer.text == whole[: whole.index(stop)]
+
+
+def test_messages_are_rendered_as_transformers_does(server: str, checkpoints: Path) -> None:
+    source = Source(checkpoints / "llama")
+    messages = [
+        {"role": "system", "content": "  You see cups. "},
+        {"role": "user", "content": 'Is <|im_end|> a "cup"? ä & <b>'},
+    ]
+    prompt = source.tokenizer.apply_chat_template(
+        messages, add_generation_prompt=True, return_dict=False
+    )
+    request = {"MESSAGES": json.dumps(messages), "MAX_TOKENS": TOKENS}
+    answer = ask_all(server, "llama", [request])[0]
+    assert answer.prompt_tokens == len(prompt)
+    assert answer.ids == source.ids(prompt)
+
+
+@pytest.mark.parametrize(
+    ("request_", "sentence"),
+    [
+        ({}, "either PROMPT or MESSAGES; neither was given"),
+        ({"PROMPT": "a", "MESSAGES": "[]"}, "either PROMPT or MESSAGES; both were given"),
+        ({"MESSAGES": "[{"}, "MESSAGES is not valid JSON"),
+        ({"MESSAGES": "[]"}, "MESSAGES must be a JSON list"),
+        ({"MESSAGES": '[{"content": "x"}]'}, r"MESSAGES\[0\] must be an object with role"),
+        ({"MESSAGES": '[{"role": "user"}]'}, r"MESSAGES\[0\] has no content"),
+        ({"MESSAGES": '[{"role": "judge", "content": "x"}]'}, "does not suit the chat template: unknown role judge"),
+        ({"PROMPT": ""}, "PROMPT has no tokens"),
+        ({"PROMPT": b"\xff"}, "PROMPT is not valid UTF-8"),
+        ({"PROMPT": "x y " * 200}, "PROMPT has .* tokens; at most 255"),
+        ({"PROMPT": "x y " * 60, "MAX_TOKENS": 128}, "together at most 256"),
+        ({"PROMPT": "x", "MAX_TOKENS": 0}, "MAX_TOKENS is 0"),
+        ({"PROMPT": "x", "TEMPERATURE": -1.0}, "TEMPERATURE is -1.0"),
+    ],
+)
+def test_bad_requests_get_one_sentence(
+    request_: dict[str, Any], sentence: str, server: str
+) -> None:
+    with pytest.raises(InferenceServerException, match=f"INVALID_ARGUMENT: .*{sentence}"):
+        ask_all(server, "llama", [request_ or {"SEED": 1}])
