@@ -7,11 +7,15 @@
     for chunk in stream("localhost:8001", question):
         print(chunk.text, end="", flush=True)
 
+Leaving a stream early, or a timeout, ends the answer on the server too; `cancel` ends one that
+another thread or process reads.
+
 `clients.aio` is the same for asyncio, `clients.statistics` reads the time spent in each stage,
 `clients.heatmap` (needs Pillow) draws what the pipeline looked at.
 """
 
 from clients.aio import AsyncClient
+from clients.cancel import cancel
 from clients.errors import AnswerError, DeadlineExceededError, ServerUnavailableError
 from clients.request import GenerationOptions, Question
 from clients.response import Answer, Chunk, Usage
@@ -29,5 +33,6 @@ __all__ = [
     "ServerUnavailableError",
     "Usage",
     "answer",
+    "cancel",
     "stream",
 ]

@@ -4,6 +4,7 @@ What a value may be is the server's to say (docs/architecture.md); here a value 
 when its tensor cannot hold it, because numpy would wrap it around without a word.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,9 +66,15 @@ class Question:
 
 
 def infer_request(
-    question: Question, *, model: str = MODEL, request_id: str = ""
+    question: Question,
+    *,
+    model: str = MODEL,
+    request_id: str = "",
+    timeout: float | None = None,
 ) -> service_pb2.ModelInferRequest:
     """The message that asks; its tensors have the batch dim of 1, options left out are not sent.
+
+    `timeout` is in seconds; the server has it as TIMEOUT_MS.
 
     Raises:
         ValueError: a number does not fit its tensor, or a text is not valid Unicode.
@@ -83,12 +90,20 @@ def infer_request(
         ("TOP_P", options.top_p, np.float32),
         ("TOP_K", options.top_k, np.int32),
         ("SEED", options.seed, np.uint64),
+        ("TIMEOUT_MS", _milliseconds(timeout), np.int32),
     ):
         if value is not None:
             _add_number(request, name, value, np.dtype(dtype))
     if options.stop:
         _add_strings(request, "STOP", [_utf8(text) for text in options.stop])
     return request
+
+
+def _milliseconds(seconds: float | None) -> int | None:
+    """At least 1, for 0 is no limit; None where the tensor can't hold so long a time."""
+    if seconds is None or seconds * 1000 > np.iinfo(np.int32).max:
+        return None
+    return max(math.ceil(seconds * 1000), 1)
 
 
 def _utf8(text: str) -> bytes:

@@ -24,7 +24,7 @@ class Summary:
     """What only the last response carries.
 
     Attributes:
-        finish_reason: "stop", "length" or "cancelled".
+        finish_reason: "stop", "length", "timeout" or "cancelled".
         usage: token counts.
         kept_indices: int32 [K], the token cells kept, most relevant first; cell i is
             row i // cols, column i % cols.
@@ -109,6 +109,20 @@ def parse_chunk(response: service_pb2.ModelStreamInferResponse) -> Chunk | None:
         token_ids=tuple(_tensor(result, "TOKEN_IDS").reshape(-1).tolist()),
         summary=_summary(result, finish_reason) if finish_reason else None,
     )
+
+
+def parse_last(
+    response: service_pb2.ModelStreamInferResponse,
+) -> tuple[Chunk | AnswerError | None, bool]:
+    """What a response to a question holds, and whether it is the last one."""
+    try:
+        chunk = parse_chunk(response)
+    except AnswerError as error:
+        return error, True
+    if chunk is None:
+        final = response.infer_response.parameters["triton_final_response"].bool_param
+        return None, bool(final)
+    return chunk, chunk.summary is not None
 
 
 def _summary(result: InferResult, finish_reason: str) -> Summary:

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -79,6 +80,9 @@ def ask(
         raise RequestError(f"{model} at {url}: {error.message} ({error.status})") from error
     except ValueError as error:  # a value that its tensor cannot hold
         raise RequestError(str(error)) from error
+    except KeyboardInterrupt:
+        Console(stderr=True).print("cancelled")
+        raise typer.Exit(130) from None  # as a shell says SIGINT
     console.print(_table(statistics.difference(before, after)))
     console.print(_summary(answer, clock), highlight=False, markup=False)
     if heatmap is not None:
@@ -121,11 +125,13 @@ def _stream(question: Question, url: str, model: str, timeout: float) -> tuple[A
     first: float | None = None
     start = time.perf_counter()
     try:
-        for chunk in stream(url, question, model=model, timeout=timeout):
-            if first is None:
-                first = time.perf_counter() - start
-            _print(clean, chunk.text)
-            builder.add(chunk)
+        # Closed at once where Ctrl-C comes between two chunks too: that cancels the answer.
+        with closing(stream(url, question, model=model, timeout=timeout)) as chunks:
+            for chunk in chunks:
+                if first is None:
+                    first = time.perf_counter() - start
+                _print(clean, chunk.text)
+                builder.add(chunk)
     finally:
         if first is not None:  # what follows begins on a line of its own
             print(flush=True)

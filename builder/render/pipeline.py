@@ -39,7 +39,10 @@ ANSWER = (
     Tensor("RELEVANCE_MAP", "FP32", (-1, -1)),
     Tensor("STATISTICS", "STRING", (1,)),
 )
-WATCH = Tensor("WATCH", "BOOL", (1,), optional=True)
+BESIDE = (
+    Tensor("CANCEL", "BOOL", (1,), optional=True),
+    Tensor("WATCH", "BOOL", (1,), optional=True),
+)
 QUESTION = (Tensor("IMAGE", "STRING", (1,)), Tensor("PROMPT", "STRING", (1,)))
 
 
@@ -173,11 +176,11 @@ class _Pipeline:
             kind="python",
             name=stage.name,
             max_batch_size=1,
-            # Optional all of them: a request with WATCH has no others.
+            # Optional all of them: a request with CANCEL or WATCH has no others.
             inputs=(
                 *(replace(tensor, optional=True) for tensor in self._for_language()),
                 *REQUEST_OPTIONS,
-                WATCH,
+                *BESIDE,
             ),
             outputs=ANSWER,
             instances=InstanceGroup(1, self._kind(stage.kind)),

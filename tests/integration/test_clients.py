@@ -94,11 +94,7 @@ def test_chunks_stream_and_join_to_the_answer(url: str, picture: bytes) -> None:
     assert tuple(token for chunk in chunks for token in chunk.token_ids) == whole.token_ids
 
 
-@pytest.mark.slow
-def test_a_stream_that_is_left_early_harms_no_later_one(
-    cancelled_server: Server, picture: bytes
-) -> None:
-    url = cancelled_server.url
+def test_a_stream_that_is_left_early_harms_no_later_one(url: str, picture: bytes) -> None:
     chunks = stream(url, question(picture, max_tokens=32))
     next(chunks)
     chunks.close()
@@ -106,11 +102,9 @@ def test_a_stream_that_is_left_early_harms_no_later_one(
     assert answer(url, question(picture)).usage.completion_tokens >= 1
 
 
-@pytest.mark.slow
 def test_a_program_may_end_with_a_half_read_stream(
-    cancelled_server: Server, picture: bytes, tmp_path: Path
+    url: str, picture: bytes, tmp_path: Path
 ) -> None:
-    url = cancelled_server.url
     image = tmp_path / "picture.png"
     image.write_bytes(picture)
     program = (
@@ -144,9 +138,7 @@ def test_a_model_that_is_no_pipeline_is_reported(url: str, picture: bytes) -> No
         answer(url, question(picture), model="vision")
 
 
-@pytest.mark.slow
-def test_the_deadline_ends_an_answer(cancelled_server: Server, picture: bytes) -> None:
-    url = cancelled_server.url
+def test_the_deadline_ends_an_answer(url: str, picture: bytes) -> None:
     with pytest.raises(DeadlineExceededError):
         answer(url, question(picture), timeout=1e-6)
 
@@ -194,12 +186,7 @@ def test_many_asyncio_answers_at_once_equal_the_blocking_ones(url: str, picture:
         assert same(reply, answer(url, question(picture, prompt)))
 
 
-@pytest.mark.slow
-def test_asyncio_streams_chunks_and_may_be_left_early(
-    cancelled_server: Server, picture: bytes
-) -> None:
-    url = cancelled_server.url
-
+def test_asyncio_streams_chunks_and_may_be_left_early(url: str, picture: bytes) -> None:
     async def talk() -> tuple[list[str], Answer]:
         async with AsyncClient(url) as client:
             async with aclosing(client.stream(question(picture, max_tokens=32))) as chunks:
@@ -213,12 +200,7 @@ def test_asyncio_streams_chunks_and_may_be_left_early(
     assert "".join(texts) == whole.text
 
 
-@pytest.mark.slow
-def test_one_asyncio_failure_leaves_the_others_alone(
-    cancelled_server: Server, picture: bytes
-) -> None:
-    url = cancelled_server.url
-
+def test_one_asyncio_failure_leaves_the_others_alone(url: str, picture: bytes) -> None:
     async def ask_both() -> list[Answer | BaseException]:
         async with AsyncClient(url) as client:
             return await asyncio.gather(
@@ -236,10 +218,7 @@ def test_one_asyncio_failure_leaves_the_others_alone(
     assert isinstance(late, DeadlineExceededError)
 
 
-@pytest.mark.slow
-def test_a_cancelled_asyncio_task_is_cancelled(cancelled_server: Server, picture: bytes) -> None:
-    url = cancelled_server.url
-
+def test_a_cancelled_asyncio_task_is_cancelled(url: str, picture: bytes) -> None:
     async def cancel() -> Answer:
         async with AsyncClient(url) as client:
             task = asyncio.create_task(client.answer(question(picture, max_tokens=32)))

@@ -1,80 +1,20 @@
 """The language stage on a real server: cancellation, options, statistics, metrics, quantization."""
 
 import json
-import queue
-import re
 import signal
 import subprocess
 import sys
-import time
-import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
-from importlib.resources import files
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tritonclient.grpc import InferenceServerClient, InferInput
+
+from tests.integration._language import LONG, Metrics, Stream, chatty, metrics_of, tensor, wait_for
 
 ROOT = Path(__file__).parents[2]
-QUESTION = "What is in the picture?"
-Metrics = Callable[[], dict[str, float]]
-
-
-def tensor(name: str, value: Any, dtype: str) -> InferInput:
-    kinds = {"BYTES": np.object_, "INT32": np.int32, "FP32": np.float32, "BOOL": np.bool_}
-    array = np.array([[value]], dtype=kinds[dtype])
-    found = InferInput(name, list(array.shape), dtype)
-    found.set_data_from_numpy(array)
-    return found
-
-
-def question(text: str, **options: tuple[Any, str]) -> list[InferInput]:
-    image = (files("skimage") / "data" / "chelsea.png").read_bytes()
-    inputs = [tensor("IMAGE", image, "BYTES"), tensor("PROMPT", text.encode(), "BYTES")]
-    return inputs + [tensor(name, value, dtype) for name, (value, dtype) in options.items()]
-
-
-class Stream:
-    """One gRPC stream and what comes over it."""
-
-    def __init__(self, url: str) -> None:
-        self.client = InferenceServerClient(url)
-        self.replies: queue.Queue[tuple[Any, Any]] = queue.Queue()
-        self.client.start_stream(lambda result, error: self.replies.put((result, error)))
-
-    def ask(
-        self, request_id: str, *, watch: bool, text: str = QUESTION, **options: tuple[Any, str]
-    ) -> None:
-        if watch:
-            inputs = [tensor("WATCH", True, "BOOL")]
-            self.client.async_stream_infer("language", inputs, request_id=request_id)
-        inputs = question(text, **options)
-        self.client.async_stream_infer("arr_coc", inputs, request_id=request_id)
-
-    def next(self) -> Any:
-        result, error = self.replies.get(timeout=60)
-        if error is not None:
-            raise error
-        return result
-
-    def answer(self) -> list[Any]:
-        """Results up to the one with a finish reason."""
-        results = []
-        while True:
-            result = self.next()
-            reason = result.as_numpy("FINISH_REASON")
-            if reason is None:  # the end of a watch
-                continue
-            results.append(result)
-            if reason.item():
-                return results
-
-    def leave(self, *, cancel: bool = False) -> None:
-        self.client.stop_stream(cancel_requests=cancel)
-        self.client.close()
 
 
 @pytest.fixture
@@ -84,52 +24,19 @@ def stream(arr_coc_server: Any) -> Iterator[Stream]:
     found.leave()
 
 
-def metrics_of(server: Any) -> Metrics:
-    def read() -> dict[str, float]:
-        with urllib.request.urlopen(server.server.metrics_url) as page:
-            text = page.read().decode()
-        found = re.findall(r'^(language_\w+)\{model="language"\} (\S+)$', text, re.MULTILINE)
-        return {name: float(value) for name, value in found}
-
-    return read
-
-
 @pytest.fixture
 def metrics(arr_coc_server: Any) -> Metrics:
     return metrics_of(arr_coc_server)
 
 
-def wait_for(metrics: Metrics, condition: Callable[[dict[str, float]], bool]) -> dict[str, float]:
-    end = time.monotonic() + 60
-    while not condition(values := metrics()):
-        assert time.monotonic() < end, values
-        time.sleep(0.05)
-    return values
-
-
-LONG = {"MAX_TOKENS": (256, "INT32")}
-
-
-@pytest.fixture(scope="module")
-def chatty(arr_coc_server: Any) -> str:
-    """A question that is answered at length."""
-    stream = Stream(arr_coc_server.url)
-    for i in range(30):
-        stream.ask("", watch=False, text=f"{QUESTION} {i}", **LONG)
-        if stream.answer()[-1].as_numpy("COMPLETION_TOKENS").item() == 256:
-            stream.leave()
-            return f"{QUESTION} {i}"
-    raise AssertionError("no question has a long answer")
-
-
 @pytest.mark.slow
 def test_a_cancel_with_a_watch_reaches_through_the_ensemble(
-    cancelled_server: Any, chatty: str
+    cancelled_server: Any,
 ) -> None:
-    metrics = metrics_of(cancelled_server)
+    metrics, text = metrics_of(cancelled_server), chatty(cancelled_server.url)
     before = metrics()
     stream = Stream(cancelled_server.url)
-    stream.ask(str(uuid.uuid4()), watch=True, text=chatty, **LONG)
+    stream.ask(str(uuid.uuid4()), watch=True, text=text, **LONG)
     stream.next()
     stream.leave(cancel=True)
     after = wait_for(
@@ -142,7 +49,7 @@ def test_a_cancel_with_a_watch_reaches_through_the_ensemble(
 
 CLIENT = """
 import sys, time, uuid
-from tests.integration.test_language import LONG, Stream
+from tests.integration._language import LONG, Stream
 stream = Stream(sys.argv[1])
 for _ in range(8):
     stream.ask(str(uuid.uuid4()), watch=True, text=sys.argv[2], **LONG)
@@ -153,12 +60,13 @@ time.sleep(60)
 
 
 @pytest.mark.slow
-def test_a_client_that_is_killed_frees_its_slots(cancelled_server: Any, chatty: str) -> None:
+def test_a_client_that_is_killed_frees_its_slots(cancelled_server: Any) -> None:
     """Eight long answers: some have begun, and none of them goes on."""
     metrics = metrics_of(cancelled_server)
+    text = chatty(cancelled_server.url)
     before = metrics()
     client = subprocess.Popen(
-        [sys.executable, "-c", CLIENT, cancelled_server.url, chatty],
+        [sys.executable, "-c", CLIENT, cancelled_server.url, text],
         cwd=ROOT,
         stdout=subprocess.PIPE,
     )

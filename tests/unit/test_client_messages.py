@@ -26,15 +26,18 @@ import clients
 from builder.cli.ask import _printable
 from builder.cli.ask import ask as ask_command
 from builder.errors import RequestError, ServerError
+from builder.runtime.models.language.watch import MIN_ID_LENGTH
 from clients import (
     AnswerError,
     AsyncClient,
     GenerationOptions,
     Question,
     answer,
+    cancel,
     statistics,
     stream,
 )
+from clients.cancel import cancel_request, new_request_id
 from clients.errors import (
     DeadlineExceededError,
     ServerUnavailableError,
@@ -42,7 +45,7 @@ from clients.errors import (
     from_triton,
 )
 from clients.request import infer_request
-from clients.response import Chunk, Summary, Usage, join, parse_chunk
+from clients.response import Chunk, Summary, Usage, join, parse_chunk, parse_last
 from clients.statistics import StageTimes
 
 ROOT = Path(clients.__file__).parent
@@ -144,6 +147,33 @@ def test_a_number_that_would_wrap_around_is_refused(
         infer_request(Question(b"i", "q", options))
 
 
+@pytest.mark.parametrize(
+    ("seconds", "milliseconds"), [(1e-6, 1), (0.0, 1), (1.0, 1000), (2.0001, 2001), (1e7, None)]
+)
+def test_the_server_is_told_the_deadline(seconds: float, milliseconds: int | None) -> None:
+    request = infer_request(Question(b"i", "q"), timeout=seconds)
+    sent = dict(
+        zip((tensor.name for tensor in request.inputs), request.raw_input_contents, strict=True)
+    )
+    if milliseconds is None:  # more than the tensor holds: nobody waits 24 days
+        assert "TIMEOUT_MS" not in sent
+    else:
+        assert np.frombuffer(sent["TIMEOUT_MS"], np.int32).tolist() == [milliseconds]
+
+
+def test_a_cancel_names_the_answer_and_the_model() -> None:
+    request = cancel_request("0123", "language_2")
+    assert (request.model_name, request.id) == ("language_2", "0123")
+    assert [tensor.name for tensor in request.inputs] == ["CANCEL"]
+    assert np.frombuffer(request.raw_input_contents[0], np.bool_).tolist() == [True]
+
+
+def test_request_ids_are_random_and_long_enough_to_be_cancelled() -> None:
+    ids = {new_request_id() for _ in range(100)}
+    assert len(ids) == 100
+    assert all(len(name) >= MIN_ID_LENGTH for name in ids)
+
+
 def test_text_that_is_not_unicode_is_refused() -> None:
     with pytest.raises(ValueError, match="surrogates"):
         infer_request(Question(b"i", "caf\udce9"))
@@ -210,6 +240,20 @@ def test_a_response_may_be_an_error() -> None:
     with pytest.raises(AnswerError, match="no such model") as caught:
         parse_chunk(refused)
     assert caught.value.status == "UNKNOWN"
+
+
+def test_the_last_response_is_the_summary_an_error_or_marked_final() -> None:
+    assert parse_last(full_response("a", [1])) == (Chunk("a", (1,)), False)
+    chunk, last = parse_last(full_response("", [], "stop"))
+    assert isinstance(chunk, Chunk)
+    assert last
+    error, last = parse_last(service_pb2.ModelStreamInferResponse(error_message="no"))
+    assert isinstance(error, AnswerError)
+    assert last
+    empty = response()
+    assert parse_last(empty) == (None, False)
+    empty.infer_response.parameters["triton_final_response"].bool_param = True
+    assert parse_last(empty) == (None, True)
 
 
 def test_another_model_s_response_is_named_as_such() -> None:
@@ -281,6 +325,8 @@ def test_no_server_is_reported_by_every_client() -> None:
         asyncio.run(ask())
     with pytest.raises(ServerUnavailableError):
         statistics.read(NOWHERE)
+    with pytest.raises(ServerUnavailableError):
+        cancel(NOWHERE, new_request_id())
 
 
 def test_a_question_is_read_from_a_file(tmp_path: Path) -> None:

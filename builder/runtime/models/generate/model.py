@@ -67,7 +67,8 @@ class TritonPythonModel:
         for request in requests:
             sender = request.get_response_sender()
             try:
-                self._engine.submit(self._generation(request, sender))
+                if not self._watches.take(request, sender):
+                    self._engine.submit(self._generation(request, sender))
             except ValueError as error:  # options, prompts and conversations
                 refuse(sender, str(error), "INVALID_ARGUMENT")
             except BusyError as error:
@@ -76,6 +77,7 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """Let running answers end."""
         self._engine.stop()
+        self._watches.close_all()
 
     def _generation(self, request: Any, sender: Any) -> Generation:
         options = read_options(request, self._default_tokens)

@@ -15,7 +15,7 @@ from .generation import Generation
 from .metrics import TritonMetrics
 from .options import OptionError
 from .positions import build_sequence
-from .request import engine_settings, flat_input, read_options, session_settings
+from .request import engine_settings, read_options, session_settings
 from .response import TritonSink, refuse
 from .text import TextStream
 from .watch import Watches
@@ -72,10 +72,7 @@ class TritonPythonModel:
         for request in requests:
             sender = request.get_response_sender()
             try:
-                watch = flat_input(request, "WATCH")
-                if watch is not None and watch.any():
-                    self._watches.open(request.request_id(), sender)
-                else:
+                if not self._watches.take(request, sender):
                     self._engine.submit(self._generation(request, sender))
             except (OptionError, ValueError) as error:
                 refuse(sender, str(error), "INVALID_ARGUMENT")

@@ -101,4 +101,5 @@ class TritonSink:
 
     def is_cancelled(self) -> bool:
         """Whether the client has gone away."""
-        return bool(self._sender.is_cancelled()) or self._watches.is_cancelled(self._request_id)
+        # The sender last: it costs a message to the server.
+        return self._watches.is_cancelled(self._request_id) or bool(self._sender.is_cancelled())
