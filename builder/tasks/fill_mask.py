@@ -1,9 +1,8 @@
 """Masked language models: the best tokens for a mask."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-import torch
-from torch import nn
 from transformers import AutoModelForMaskedLM
 
 from builder.errors import CheckpointError
@@ -14,31 +13,11 @@ from builder.tasks.samples import TEXTS
 from builder.tasks.text import INPUT_IDS, Row, TextKind
 
 
-class MaskModule(nn.Module):
-    """Ids int64 [B, S] -> logits fp32 [B, vocabulary] at the (first) mask of each row.
-
-    The logits of all the other tokens never leave the graph: of 128 tokens and 30,522 words they
-    would be 15 MB a text.
-    """
-
-    def __init__(self, model: nn.Module, mask_token_id: int) -> None:
-        super().__init__()
-        self.model = model
-        self.mask_token_id = mask_token_id
-
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Logits at the mask; without a mask at the first token."""
-        logits = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
-        place = (input_ids == self.mask_token_id).to(torch.int64).argmax(1)
-        index = place[:, None, None].expand(-1, 1, logits.shape[-1])
-        found: torch.Tensor = logits.gather(1, index).squeeze(1)
-        return found
-
-
 class FillMask(TextKind):
     """Any `...ForMaskedLM`."""
 
     auto_class = AutoModelForMaskedLM
+    head = "at_mask"
     post_stage = "fill"
     post_tokens = (INPUT_IDS,)
     post_tokenizer = True
@@ -87,9 +66,9 @@ class FillMask(TextKind):
             "clean_up_spaces": str(clean).lower(),
         }
 
-    def module(self, model: nn.Module) -> nn.Module:
-        """The model, read at the mask."""
-        return MaskModule(model, self.mask_token_id).eval()
+    def head_parameters(self) -> Mapping[str, Any]:
+        """Where the model is read."""
+        return {"mask_token_id": self.mask_token_id}
 
     def batches(self) -> Iterator[Sequence[Row]]:
         """Texts with a mask at the start, in the middle and at the end."""

@@ -24,32 +24,11 @@ ANSWERABLE = Tensor("answerable", "INT32", (-1, -1))
 OFFSETS = Tensor("offsets", "INT32", (-1, -1, 2))
 
 
-class WindowsModule(nn.Module):
-    """Ids int64 [B, W, S], W windows a row -> start and end logits fp32 [B, W, S]."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        token_type_ids: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Windows are rows to the model."""
-        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids.flatten(0, 1)}
-        output = self.model(
-            input_ids=input_ids.flatten(0, 1), attention_mask=attention_mask.flatten(0, 1), **types
-        )
-        shape = input_ids.shape
-        return output.start_logits.reshape(shape), output.end_logits.reshape(shape)
-
-
 class QuestionAnswering(TextKind):
     """Any `...ForQuestionAnswering`; a context that is too long becomes several windows."""
 
     auto_class = AutoModelForQuestionAnswering
+    head = "windows"
     inputs = (QUESTION, CONTEXT)
     per_token = True
     post_stage = "answer"
@@ -116,10 +95,6 @@ class QuestionAnswering(TextKind):
 
     def _warmup_dims(self) -> tuple[int, ...]:
         return (1, self.buckets[0])
-
-    def module(self, model: nn.Module) -> nn.Module:
-        """The model over windows."""
-        return WindowsModule(model).eval()
 
     def axes(self) -> dict[int, str]:
         """Dims that vary."""

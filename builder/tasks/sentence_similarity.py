@@ -1,9 +1,8 @@
 """Sentence encoders: one vector a text, pooled as the checkpoint's own files say."""
 
+from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import nn
 from transformers import AutoModel
 
 from builder.errors import CheckpointError
@@ -34,6 +33,7 @@ class SentenceSimilarity(TextKind):
     """
 
     auto_class = AutoModel
+    head = "sentence"
     raw_name = "sentence_embedding"
     optional_weights = ("pooler.",)
 
@@ -81,14 +81,6 @@ class SentenceSimilarity(TextKind):
         """The vector."""
         return (Tensor("EMBEDDING", "FP32", self.raw_dims()),)
 
-    def head(self, output: Any, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Pooling and normalization, as sentence-transformers' modules do it."""
-        tokens: torch.Tensor = output.last_hidden_state
-        mask = attention_mask.unsqueeze(-1).to(tokens.dtype)
-        if self.pooling == "cls":
-            vector = tokens[:, 0]
-        elif self.pooling == "max":
-            vector = tokens.masked_fill(mask == 0, -1e9).amax(1)
-        else:
-            vector = (tokens * mask).sum(1) / mask.sum(1).clamp(min=1e-9)
-        return nn.functional.normalize(vector, dim=1) if self.normalize else vector
+    def head_parameters(self) -> Mapping[str, Any]:
+        """As the checkpoint's own files say."""
+        return {"pooling": self.pooling, "normalize": self.normalize}

@@ -14,6 +14,7 @@ from builder.errors import CheckpointError, SpecError
 from builder.render.model_config import EnsembleStep, ModelConfig, Tensor
 from builder.render.stages import ensemble, graph_stage, python_stage, same
 from builder.runtime.models.tokenize.texts import TextEncoder
+from builder.runtime.models.torch_model.heads import served_module
 from builder.spec.task import TaskSpec
 from builder.steps import VERSION
 from builder.tasks.checkpoint import CheckpointFiles
@@ -42,30 +43,12 @@ def default_buckets(max_tokens: int, longest: int = _LONGEST_DEFAULT_BUCKET) -> 
     return [bucket for bucket in buckets if bucket < longest] + [longest]
 
 
-class EncoderModule(nn.Module):
-    """`input_ids`, `attention_mask`, `token_type_ids` int64 [B, S] -> what a `TextKind` serves."""
-
-    def __init__(self, kind: "TextKind", model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        self.kind = kind
-
-    def forward(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        token_type_ids: torch.Tensor | None = None,
-    ) -> Any:
-        """A tensor, or a tuple of them."""
-        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
-        output = self.model(input_ids=input_ids, attention_mask=attention_mask, **types)
-        return self.kind.head(output, attention_mask)
-
-
 class TextKind:
     """A task with one text a row and one encoder graph; subclasses say what it answers."""
 
     auto_class: ClassVar[Any]
+    head: ClassVar[str] = "logits"
+    """What of the model's output is served: a key of `torch_model.heads.HEADS`."""
     inputs: ClassVar[tuple[Tensor, ...]] = (TEXT,)
     """The ensemble's inputs, all of them read by the tokenizer stage."""
     raw_name: ClassVar[str] = "logits"
@@ -133,13 +116,13 @@ class TextKind:
             "sequence_buckets": ",".join(str(bucket) for bucket in self.buckets),
         }
 
-    def head(self, output: Any, attention_mask: torch.Tensor) -> Any:
-        """The served tensor, or tensors, of a model's output."""
-        return output.logits
+    def head_parameters(self) -> Mapping[str, Any]:
+        """Arguments of the head."""
+        return {}
 
     def module(self, model: nn.Module) -> nn.Module:
-        """What is exported."""
-        return EncoderModule(self, model).eval()
+        """What is exported, and what the torch engine runs."""
+        return served_module(model, self.head, self.head_parameters()).eval()
 
     # What the build asks.
 

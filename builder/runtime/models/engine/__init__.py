@@ -1,0 +1,1 @@
+"""What Python stages that run a graph share."""

@@ -1,0 +1,1 @@
+"""A stage that runs `model.onnx` with OpenVINO."""

@@ -1,0 +1,29 @@
+"""Triton Python model: a graph on OpenVINO."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..engine.batches import answer_requests
+from ..engine.settings import WarmUp, config_values
+from .session import OpenVinoSession
+
+
+class TritonPythonModel:
+    """Runs the graph on the tensors of its requests."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Compile the graph and run every shape that is expected."""
+        config = json.loads(args["model_config"])
+        values = config_values(config)
+        folder = Path(args["model_repository"]) / args["model_version"]
+        self._outputs = [io["name"] for io in config["output"]]
+        self._session = OpenVinoSession(
+            folder / "model.onnx", threads=int(values["threads"]), precision=values["precision"]
+        )
+        for batch in WarmUp.of(config).batches():
+            self._session.run(batch)
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Requests of equal shapes share a run."""
+        return answer_requests(requests, self._outputs, self._session.run)

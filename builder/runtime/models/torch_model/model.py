@@ -1,0 +1,29 @@
+"""Triton Python model: a checkpoint on torch."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..engine.batches import answer_requests
+from ..engine.settings import WarmUp, config_values
+from .runner import Settings, TorchRunner
+
+
+class TritonPythonModel:
+    """Runs the checkpoint on the tensors of its requests."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load, compile, and run every shape that is expected."""
+        config = json.loads(args["model_config"])
+        gpu = args["model_instance_kind"] == "GPU"
+        self._outputs = [io["name"] for io in config["output"]]
+        self._runner = TorchRunner(
+            Path(args["model_repository"]) / args["model_version"],
+            Settings.of(config_values(config), self._outputs),
+            f"cuda:{args['model_instance_device_id']}" if gpu else "cpu",
+        )
+        self._runner.warm_up(WarmUp.of(config).batches())
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Requests of equal shapes share a run."""
+        return answer_requests(requests, self._outputs, self._runner.run)
