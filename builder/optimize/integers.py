@@ -46,9 +46,8 @@ def _int8_weights(graph: ir.Graph, product: Product, most: int) -> tuple[ir.Valu
     scales = _column_scales(product, most)
 
     def rounded() -> NDArray[np.int8]:
-        matrix = np.rint(product.matrix() / scales)
-        matrix = np.clip(matrix, -most, most)
-        return matrix.astype(np.int8)
+        whole: NDArray[np.float32] = np.rint(product.matrix() / scales)
+        return whole.clip(-most, most).astype(np.int8)
 
     name = f"{product.weight.name}{suffix}"
     weights = lazy_constant(graph, f"{name}_int8", ir.DataType.INT8, product.shape, rounded)

@@ -1,11 +1,13 @@
 """Matrix products with constant weights: where a transformer's size and arithmetic are."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
+
+_KINDS: Final = {("", "MatMul"), ("", "Gemm"), ("com.microsoft", "FusedMatMul")}
 
 
 @dataclass(frozen=True)
@@ -13,11 +15,11 @@ class Product:
     """`x @ weight (+ bias)` in a graph.
 
     Attributes:
-        node: The `MatMul` or `Gemm`.
+        node: The `MatMul`, `Gemm` or `com.microsoft.FusedMatMul`.
         x: What is multiplied: [..., in].
         weight: A constant: [in, out], or [out, in] where `transposed`.
         transposed: Whether `weight` stands the other way round.
-        bias: What a `Gemm` adds, [out]; None for a `MatMul`.
+        bias: What a `Gemm` adds, [out]; None elsewhere.
     """
 
     node: ir.Node
@@ -59,7 +61,7 @@ def _weight(value: ir.Value | None) -> tuple[ir.Value | None, bool]:
 
 
 def _product(node: ir.Node) -> Product | None:
-    if node.domain or node.op_type not in {"MatMul", "Gemm"}:
+    if (node.domain, node.op_type) not in _KINDS:
         return None
     x, (weight, transposed) = node.inputs[0], _weight(node.inputs[1])
     if x is None or weight is None or x.const_value is not None:
@@ -67,7 +69,12 @@ def _product(node: ir.Node) -> Product | None:
     if node.op_type == "MatMul":
         return Product(node, x, weight, transposed, None)
     attributes = node.attributes
-    if attributes.get_int("transA", 0) or attributes.get_float("alpha", 1.0) != 1.0:
+    if (
+        attributes.get_float("alpha", 1.0) != 1.0
+        or attributes.get_int("transA", 0) != 0
+        or attributes.get_int("transBatchA", 0) != 0
+        or attributes.get_int("transBatchB", 0) != 0
+    ):
         return None
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     if bias is not None and (
@@ -76,7 +83,7 @@ def _product(node: ir.Node) -> Product | None:
         or len(bias.const_value.shape) != 1
     ):
         return None
-    transposed ^= bool(attributes.get_int("transB", 0))
+    transposed ^= attributes.get_int("transB", 0) != 0
     return Product(node, x, weight, transposed, bias)
 
 
