@@ -1,0 +1,1 @@
+"""Artifacts that need not be made again, by what they were made from."""

@@ -1,0 +1,38 @@
+"""The table of candidates that a build measured."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+
+def variants_table(name: str, outcome: Mapping[str, Any]) -> Table:
+    """A row for each candidate, and the reason of the choice below.
+
+    Args:
+        name: The model.
+        outcome: As the manifest has it under `precision`.
+    """
+    variants = outcome["variants"]
+    table = Table(title=f"Precision of {name}", caption=outcome["reason"])
+    table.add_column("precision")
+    for title in ("size", "max abs error", "min cosine", "accuracy", "times as fast as fp32"):
+        table.add_column(title, justify="right")
+    table.add_column("")
+    for variant in variants:
+        chosen = "chosen" if variant["precision"] == outcome["precision"] else ""
+        if "failure" in variant:
+            table.add_row(variant["precision"], "", "", "", "", "", variant["failure"])
+            continue
+        accuracy = variant["accuracy"]
+        threads = variant["threads"]
+        table.add_row(
+            variant["precision"],
+            f"{variant['bytes'] / 1e6:.1f} MB",
+            f"{variant['max_abs_error']:.1e}",
+            f"{variant['min_cosine']:.6f}",
+            "" if accuracy is None else f"{accuracy:.2%}",
+            f"{variant['speed']:.2f} ({threads or 'all'} threads)" if variant["speed"] else "",
+            chosen if variant["within"] else f"{chosen} over tolerance".strip(),
+        )
+    return table
