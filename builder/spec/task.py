@@ -8,6 +8,7 @@ from builder.spec.answers import Answers, Entities
 from builder.spec.batching import Batched, OnnxRuntime, PositiveInt, Strict
 from builder.spec.language import MODEL_NAME
 from builder.spec.models import Tolerance
+from builder.spec.precision import Precision
 
 Task = Literal[
     "feature-extraction",
@@ -45,7 +46,7 @@ class TaskCheckpoint(Strict):
     )
 
 
-class TaskModel(Batched):
+class TaskModel(Batched, Precision):
     """The exported graph; `max_batch_size` holds for the stages around it as well."""
 
     exporter: Exporter = Field(
