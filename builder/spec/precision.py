@@ -96,4 +96,7 @@ class Precision(Strict):
         """What a precision may be off; `exact` is for fp32."""
         if precision == "fp32":
             return exact
-        return self.tolerances.get(precision, DEFAULT_TOLERANCES[precision])
+        default = DEFAULT_TOLERANCES[precision]
+        given = self.tolerances.get(precision)
+        # What a spec does not say keeps the precision's own default.
+        return default.model_copy(update=given.model_dump(exclude_unset=True)) if given else default
