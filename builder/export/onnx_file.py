@@ -1,6 +1,7 @@
 """torch modules to ONNX files that a given Triton release loads."""
 
 import contextlib
+import errno
 import io
 import logging
 import warnings
@@ -31,6 +32,7 @@ def export_module(
     output_names: list[str],
     dynamic_shapes: Any,
     limits: OnnxLimits,
+    name: str | None = None,
 ) -> None:
     """Export a module with `torch.onnx` and write it for a Triton release.
 
@@ -42,6 +44,7 @@ def export_module(
         output_names: Names of its outputs.
         dynamic_shapes: As `torch.export.export` takes them.
         limits: What the release can load.
+        name: What an error calls the graph; None: the file's name.
 
     Raises:
         ExportError: the exporter refused the module, or wrote what the release can't load.
@@ -72,8 +75,19 @@ def export_module(
         size = sum(p.numel() * p.element_size() for p in module.parameters())
         program.save(str(path), external_data=size > INLINE_BYTES)
     except Exception as error:
-        raise ExportError(f"{path.name}: the ONNX export failed: {root_cause(error)}") from error
+        raise_disk_full(error)
+        raise ExportError(
+            f"{name or path.name}: the ONNX export failed: {root_cause(error)}"
+        ) from error
     check_limits(path, limits)
+
+
+def raise_disk_full(error: BaseException | None) -> None:
+    """Raise the OSError of a full disk behind an exporter's error, if there is one."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise error
+        error = error.__cause__
 
 
 def root_cause(error: BaseException) -> str:

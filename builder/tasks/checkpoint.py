@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoTokenizer
 from transformers.utils.hub import cached_file
 
@@ -104,6 +105,7 @@ class CheckpointFiles:
             CheckpointError: pickled, damaged, or without the weights of the task's head.
         """
         self._refuse_pickles()
+        self._refuse_damage()
         with checkpoint_errors(self.source):
             model, info = auto_class.from_pretrained(
                 self.source,
@@ -121,6 +123,17 @@ class CheckpointFiles:
                 f"no checkpoint for {task}"
             )
         return model.eval().requires_grad_(False)
+
+    def _refuse_damage(self) -> None:
+        """The loader's own errors name no file."""
+        for path in sorted(Path(self.source).glob("*.safetensors")):
+            try:
+                with safe_open(path, framework="pt"):
+                    pass
+            except SafetensorError as error:
+                raise CheckpointError(
+                    f"{path} is damaged ({error}); fetch or save the checkpoint again"
+                ) from error
 
     def _refuse_pickles(self) -> None:
         folder = Path(self.source)

@@ -17,6 +17,7 @@ from builder.export.onnx_file import (
     INLINE_BYTES,
     check_limits,
     export_module,
+    raise_disk_full,
     root_cause,
 )
 from builder.spec.releases import OnnxLimits
@@ -48,6 +49,7 @@ def export_graph(graph: Graph, path: Path, exporter: Exporter, limits: OnnxLimit
             output_names=[tensor.name for tensor in graph.outputs],
             dynamic_shapes=shapes,
             limits=limits,
+            name=graph.name,
         )
         return
     _by_transformers(graph, path, limits)
@@ -79,5 +81,6 @@ def _by_transformers(graph: Graph, path: Path, limits: OnnxLimits) -> None:
         data = f"{path.name}.data" if size > INLINE_BYTES else None
         onnx_ir.save(program, str(path), external_data=data)
     except Exception as error:
+        raise_disk_full(error)
         raise ExportError(f"{graph.name}: the ONNX export failed: {root_cause(error)}") from error
     check_limits(path, limits)

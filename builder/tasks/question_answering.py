@@ -49,9 +49,9 @@ class QuestionAnswering(TextKind):
                 f"{files.source}: its tokenizer pads on the left, which question-answering can't "
                 "be built for"
             )
-        self.options = spec.answers or Answers()
+        self.allowed = spec.answers or Answers()
         longest = self.buckets[-1]
-        self.stride = self.options.stride or min(longest // 2, 128)
+        self.stride = self.allowed.stride or min(longest // 2, 128)
         if self.stride >= longest:
             raise SpecError(
                 f"answers.stride: {self.stride} tokens is no overlap of windows of {longest}"
@@ -81,7 +81,7 @@ class QuestionAnswering(TextKind):
         return {
             **super().tokenize_parameters(),
             "window_stride": str(self.stride),
-            "max_windows": str(self.options.max_windows),
+            "max_windows": str(self.allowed.max_windows),
             "cls_token_id": "" if cls is None else str(cls),
         }
 
@@ -89,8 +89,8 @@ class QuestionAnswering(TextKind):
         """Which answers are allowed."""
         return {
             "top_k": str(self.spec.top_k or 1),
-            "max_answer_tokens": str(self.options.max_answer_tokens),
-            "impossible": str(self.options.impossible).lower(),
+            "max_answer_tokens": str(self.allowed.max_answer_tokens),
+            "impossible": str(self.allowed.impossible).lower(),
         }
 
     def _warmup_dims(self) -> tuple[int, ...]:
@@ -113,7 +113,7 @@ class QuestionAnswering(TextKind):
             self.pad_token_id,
             truncate=True,
             stride=self.stride,
-            max_windows=self.options.max_windows,
+            max_windows=self.allowed.max_windows,
             cls_token_id=self.hf_tokenizer.cls_token_id,
         )
 

@@ -107,7 +107,9 @@ class TextEncoder:
             found["attention_mask"][index, :length] = 1
             found["token_type_ids"][index, :length] = row.type_ids
             special = np.array(row.special_tokens_mask, dtype=bool)[:, None]
-            found["offsets"][index, :length] = np.where(special, -1, row.offsets)
+            found["offsets"][index, :length] = np.where(
+                special, -1, np.reshape(row.offsets, (-1, 2))
+            )
         return found
 
     def encode(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
