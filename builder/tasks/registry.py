@@ -11,7 +11,9 @@ from builder.tasks.fill_mask import FillMask
 from builder.tasks.kind import Kind, KindFactory
 from builder.tasks.question_answering import QuestionAnswering
 from builder.tasks.sentence_similarity import SentenceSimilarity
+from builder.tasks.text2text import Text2Text
 from builder.tasks.text_classification import TextClassification
+from builder.tasks.text_generation import TextGeneration
 from builder.tasks.token_classification import TokenClassification
 
 KINDS: Final[dict[Task, KindFactory]] = {
@@ -20,6 +22,8 @@ KINDS: Final[dict[Task, KindFactory]] = {
     "question-answering": QuestionAnswering,
     "sentence-similarity": SentenceSimilarity,
     "text-classification": TextClassification,
+    "text-generation": TextGeneration,
+    "text2text-generation": Text2Text,
     "token-classification": TokenClassification,
 }
 
@@ -29,6 +33,10 @@ _ARCHITECTURES: Final[dict[str, Task]] = {
     "ForQuestionAnswering": "question-answering",
     "ForSequenceClassification": "text-classification",
     "ForTokenClassification": "token-classification",
+    "ForCausalLM": "text-generation",
+    "LMHeadModel": "text-generation",
+    "ForConditionalGeneration": "text2text-generation",
+    "MarianMTModel": "text2text-generation",
     "Model": "feature-extraction",
 }
 """End of an architecture's class name -> task; the first that fits counts."""

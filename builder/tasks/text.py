@@ -51,6 +51,8 @@ class TextKind:
     """What of the model's output is served: a key of `torch_model.heads.HEADS`."""
     inputs: ClassVar[tuple[Tensor, ...]] = (TEXT,)
     """The ensemble's inputs, all of them read by the tokenizer stage."""
+    options: ClassVar[tuple[Tensor, ...]] = ()
+    """Further inputs, read by the stage behind the graph alone."""
     raw_name: ClassVar[str] = "logits"
     per_token: ClassVar[bool] = False
     """Whether the graph gives a row for every token; else for every text."""
@@ -149,7 +151,7 @@ class TextKind:
         """What `builder init` writes into a spec."""
         return Description(
             architecture=", ".join(self.files.architectures) or self.files.config.model_type,
-            inputs=self.inputs,
+            inputs=(*self.inputs, *self.options),
             outputs=self.answer(),
             graph_inputs=self.tokens,
             graph_outputs=self.raws,
@@ -192,7 +194,7 @@ class TextKind:
         ]
         if self.post_stage:
             name, read = self._name(self.post_stage), (*self.raws, *self.post_tokens)
-            read = (*read, *self.post_texts)
+            read = (*read, *self.post_texts, *self.options)
             models.append(
                 python_stage(name, batch, read, self.answer(), parameters=self.post_parameters())
             )
@@ -201,7 +203,8 @@ class TextKind:
             steps[-1] = EnsembleStep(
                 self._name("model"), same(*self.tokens), {self.raw_name: self.answer()[0].name}
             )
-        return [*models, ensemble(spec.name, batch, self.inputs, self.answer(), steps)]
+        read = (*self.inputs, *self.options)
+        return [*models, ensemble(spec.name, batch, read, self.answer(), steps)]
 
     def _warmup_dims(self) -> tuple[int, ...]:
         return (self.buckets[0],)

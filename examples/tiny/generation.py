@@ -9,14 +9,20 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from tokenizers.processors import TemplateProcessing
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    BartConfig,
     GenerationConfig,
     GPT2Config,
     LlamaConfig,
+    MarianConfig,
     MistralConfig,
+    PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3Config,
+    T5Config,
 )
 
 from examples.tiny.make_checkpoint import make_tokenizer
@@ -62,6 +68,26 @@ CAUSAL: Final[dict[str, Callable[[dict[str, Any]], Any]]] = {
 """Model type -> its config."""
 
 
+_BART: Final[dict[str, Any]] = {
+    "d_model": 64,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 128,
+    "decoder_ffn_dim": 128,
+    "max_position_embeddings": 256,
+}
+SEQ2SEQ: Final[dict[str, Callable[[dict[str, Any]], Any]]] = {
+    "t5": lambda ids: T5Config(
+        d_model=64, d_kv=16, d_ff=128, num_layers=2, num_heads=4, n_positions=256, **ids
+    ),
+    "bart": lambda ids: BartConfig(**_BART, **ids),
+    "marian": lambda ids: MarianConfig(**_BART, **ids),
+}
+"""Model type -> its config."""
+
+
 def randomize(model: Any) -> None:
     """Weights so large that an answer depends on its prompt and does not repeat itself."""
     with torch.no_grad():
@@ -92,5 +118,36 @@ def make_causal(folder: Path, family: str, seed: int = 0) -> None:
     tokenizer.save_pretrained(folder)
 
 
+def make_seq2seq(folder: Path, family: str, seed: int = 0, **generation: Any) -> None:
+    """Write an encoder-decoder checkpoint whose tokenizer ends each text with its end token.
+
+    Args:
+        folder: Where to.
+        family: A key of `SEQ2SEQ`.
+        seed: Of the weights.
+        generation: Settings of its generation config.
+    """
+    backend = make_tokenizer(512).backend_tokenizer
+    pad, end = (backend.token_to_id(token) for token in ("<|endoftext|>", "<|im_end|>"))
+    backend.post_processor = TemplateProcessing(
+        single="$A <|im_end|>", special_tokens=[("<|im_end|>", end)]
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        model_max_length=256,
+    )
+    ids = {"eos_token_id": end, "pad_token_id": pad, "decoder_start_token_id": pad}
+    torch.manual_seed(seed)
+    config = SEQ2SEQ[family]({"vocab_size": len(tokenizer), **ids})
+    model = AutoModelForSeq2SeqLM.from_config(config).eval()
+    randomize(model)
+    model.generation_config = GenerationConfig(**ids, **generation)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
 if __name__ == "__main__":
-    make_causal(Path(sys.argv[1]), sys.argv[2])
+    make = make_causal if sys.argv[2] in CAUSAL else make_seq2seq
+    make(Path(sys.argv[1]), sys.argv[2])

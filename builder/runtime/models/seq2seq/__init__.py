@@ -1,0 +1,1 @@
+"""The decoder stage of encoder-decoder models: the encoder's states in, text out."""

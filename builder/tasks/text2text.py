@@ -1,0 +1,198 @@
+"""Text to text: an encoder-decoder checkpoint (T5, BART, Marian ...)."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from transformers import AutoModelForSeq2SeqLM
+
+from builder.errors import CheckpointError, SpecError
+from builder.render.model_config import Tensor
+from builder.runtime.models.seq2seq.rules import Rules
+from builder.runtime.models.seq2seq.steps import CachedDecoder
+from builder.spec.releases import OnnxLimits
+from builder.spec.task import TaskSpec
+from builder.tasks.checkpoint import CheckpointFiles
+from builder.tasks.generation import end_tokens, generation_config, generation_of, refuse_keys
+from builder.tasks.kind import Artifact
+from builder.tasks.samples import TEXTS
+from builder.tasks.seq2seq import EncoderStates, export_decoder, require_covered
+from builder.tasks.text import ATTENTION_MASK, TextKind
+from builder.verify.measure import ParityRow, compare
+
+OPTIONS = (
+    Tensor("MAX_TOKENS", "INT32", (1,), optional=True),
+    Tensor("TEMPERATURE", "FP32", (1,), optional=True),
+    Tensor("TOP_P", "FP32", (1,), optional=True),
+    Tensor("TOP_K", "INT32", (1,), optional=True),
+    Tensor("SEED", "UINT64", (1,), optional=True),
+    Tensor("REPETITION_PENALTY", "FP32", (1,), optional=True),
+)
+ANSWER = (
+    Tensor("TEXT", "STRING", (1,)),
+    Tensor("TOKEN_IDS", "INT32", (-1,)),
+    Tensor("FINISH_REASON", "STRING", (1,)),
+    Tensor("COMPLETION_TOKENS", "INT32", (1,)),
+)
+ENGINE_KEYS = (
+    "engine",
+    "max_sequence_length",
+    "precision",
+    "weights",
+    "weight_block_size",
+    "slots",
+    "max_waiting",
+    "kv_cache_tokens",
+    "prefill_chunk",
+    "draft_tokens",
+    "spinning",
+    "kind",
+    "vllm",
+)
+"""Keys of `generation` that belong to the engine of decoder-only models."""
+
+# Rules of a generation config that change greedy answers and are not applied here.
+_UNKNOWN_RULES = ("encoder_no_repeat_ngram_size", "exponential_decay_length_penalty")
+_STEPS = 6
+
+
+def rules_of(files: CheckpointFiles, tokenizer: Any) -> Rules:
+    """What the generation config of a checkpoint rules out or forces.
+
+    Raises:
+        CheckpointError: no start or no end, or a rule that is not applied here.
+    """
+    config = generation_config(files)
+
+    def value(name: str) -> Any:
+        found = config.get(name)
+        return getattr(files.config, name, None) if found is None else found
+
+    start = value("decoder_start_token_id")
+    if start is None:
+        raise CheckpointError(
+            f"{files.source} has no decoder_start_token_id in its config: a decoder can't start"
+        )
+    for name in _UNKNOWN_RULES:
+        if value(name):
+            raise CheckpointError(f"{files.source} asks for {name}, which is not applied here")
+    banned = [list(ids) for ids in value("bad_words_ids") or []]
+    if any(len(ids) != 1 for ids in banned):
+        raise CheckpointError(f"{files.source}: bad_words_ids of several tokens are not applied")
+    return Rules(
+        start=(int(start),),
+        end=end_tokens(files, tokenizer),
+        suppress=(*(value("suppress_tokens") or ()), *(ids[0] for ids in banned)),
+        begin_suppress=tuple(value("begin_suppress_tokens") or ()),
+        forced_bos=value("forced_bos_token_id"),
+        forced_eos=value("forced_eos_token_id"),
+        # Counts the start token in transformers.
+        min_new_tokens=max(int(value("min_length") or 0) - 1, int(value("min_new_tokens") or 0)),
+        no_repeat_ngram=int(value("no_repeat_ngram_size") or 0),
+    )
+
+
+class Text2Text(TextKind):
+    """Tokenizer, encoder graph, and a stage that runs the decoder token by token."""
+
+    auto_class = AutoModelForSeq2SeqLM
+    raw_name = "encoder_hidden_states"
+    per_token = True
+    post_stage = "seq2seq"
+    post_tokens = (ATTENTION_MASK,)
+    post_tokenizer = True
+    options = OPTIONS
+
+    def __init__(self, spec: TaskSpec, files: CheckpointFiles) -> None:
+        """Read the tokenizer and the rules of generation.
+
+        Raises:
+            CheckpointError: the checkpoint can't do the task.
+            SpecError: the spec asks for more than it takes.
+        """
+        require_covered(files.source, files.config)
+        refuse_keys(spec, *(f"generation.{key}" for key in ENGINE_KEYS))
+        super().__init__(spec, files)
+        self.rules = rules_of(files, self.hf_tokenizer)
+        self.settings = generation_of(spec)
+        positions = getattr(files.config, "max_position_embeddings", None)
+        if positions is not None and self.settings.max_tokens > positions:
+            raise SpecError(
+                f"generation.max_tokens: {self.settings.max_tokens} is beyond the {positions} "
+                f"positions of {files.source}"
+            )
+
+    def raw_dims(self) -> tuple[int, ...]:
+        """A state a token of the source."""
+        return (-1, int(self.files.config.d_model))
+
+    def answer(self) -> tuple[Tensor, ...]:
+        """Text, its tokens, and how it ended."""
+        return ANSWER
+
+    def module(self, model: nn.Module) -> nn.Module:
+        """The encoder."""
+        return EncoderStates(model).eval()
+
+    def post_parameters(self) -> Mapping[str, str]:
+        """Limits and rules."""
+        settings = self.settings
+        return {
+            "default_max_tokens": str(settings.default_max_tokens),
+            "intra_op_thread_count": str(settings.intra_op_thread_count),
+            "max_tokens": str(settings.max_tokens),
+            "pad_token_id": str(self.pad_token_id),
+            "rules": json.dumps(asdict(self.rules)),
+        }
+
+    def artifacts(self) -> list[Artifact]:
+        """The decoder, beside its stage."""
+        return [Artifact(self._name("seq2seq"), self._export, self._verify)]
+
+    def _export(self, folder: Path, limits: OnnxLimits) -> None:
+        model = self.files.load(self.auto_class, self.spec.task)
+        export_decoder(model, folder, limits, masked=True)
+
+    def _verify(self, folder: Path) -> list[ParityRow]:
+        """Logits of joint steps against the checkpoint's, each row of which is computed alone."""
+        model = self.files.load(self.auto_class, self.spec.task)
+        decoder = CachedDecoder(folder, self.settings.intra_op_thread_count)
+        encoder = self.encoder()
+        rows = []
+        for places in ((0,), (2, 3, 4, 5, 6, 7)):
+            got, wanted = _logits(
+                model, decoder, [encoder.encoding(TEXTS[place]).ids for place in places], self.rules
+            )
+            name = self._name("seq2seq")
+            rows.append(compare(name, "logits", got, wanted, self.spec.tolerance))
+        return rows
+
+
+@torch.inference_mode()
+def _logits(
+    model: Any, decoder: CachedDecoder, sources: list[list[int]], rules: Rules
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Logits [B, steps, V] of artifact and source on the source's own greedy tokens."""
+    wanted, answers, hidden = [], [], []
+    for source in sources:
+        ids = list(rules.start)
+        encoded = model.get_encoder()(torch.tensor([source]))
+        for _ in range(_STEPS):
+            output = model(encoder_outputs=encoded, decoder_input_ids=torch.tensor([ids]))
+            ids.append(int(output.logits[0, -1].argmax()))
+        wanted.append(output.logits[0].numpy())
+        answers.append(ids[:_STEPS])
+        hidden.append(encoded.last_hidden_state[0].numpy())
+    longest = max(len(source) for source in sources)
+    states = np.stack([np.pad(h, ((0, longest - len(h)), (0, 0))) for h in hidden])
+    mask = np.array([[int(i < len(source)) for i in range(longest)] for source in sources])
+    batch = decoder.start(states, mask)
+    tokens = np.array(answers, dtype=np.int64)
+    got = [decoder.step(batch, tokens[:, step]) for step in range(_STEPS)]
+    return np.stack(got, axis=1), np.stack(wanted)
