@@ -10,6 +10,7 @@ from rich.console import Console
 from builder.cli.ask import ask
 from builder.cli.bench import bench
 from builder.cli.build import build
+from builder.cli.eval import evaluate
 from builder.cli.init import init
 from builder.cli.inspect import inspect
 from builder.cli.render import render
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 for _command in (init, build, render, validate, inspect, serve, ask, bench):
     app.command(_command.__name__)(_command)
+app.command("eval")(evaluate)
 
 
 def main() -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,6 +9,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from builder.cli.quiet import quiet
 
 if TYPE_CHECKING:
     from builder.build import BuildReport
@@ -38,17 +37,6 @@ class _Bar:
     def finish(self) -> None:
         self._progress.advance(self._task)
         self._progress.update(self._task, description="done")
-
-
-def _quiet() -> None:
-    """The libraries' own notes and bars would tear ours."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    logging.getLogger("torch.export").setLevel(logging.CRITICAL)
-    warnings.filterwarnings("ignore")
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
 
 
 def _parity_table(rows: list[ParityRow]) -> Table:
@@ -115,7 +103,7 @@ def build(
     with Progress(*columns, console=bars, disable=not bars.is_terminal) as progress:
         bar = _Bar(progress)
         bar.step("load libraries")
-        _quiet()
+        quiet()
         from builder.builds import build_of
 
         report = build_of(loaded, spec, output, bar).run(only)

@@ -1,0 +1,2 @@
+"""Accuracy of a pipeline on questions with known answers: `dataset` asks, `sides` answer,
+`accuracy` counts."""
