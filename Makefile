@@ -28,8 +28,8 @@ $(CHECKPOINT): $(STAMP) examples/tiny/make_checkpoint.py
 build: $(CHECKPOINT)
 	$(BIN)/builder build $(SPEC) --output model_repository
 
-demo: $(CHECKPOINT)
-	$(BIN)/python examples/demo.py --spec $(SPEC)
+demo: $(STAMP)
+	$(BIN)/python -m examples.demo
 
 serve: build
 	$(BIN)/builder serve model_repository
