@@ -16,6 +16,7 @@ _PACKAGES = (
     "onnx",
     "onnxscript",
     "onnxruntime",
+    "openvino",
     "tokenizers",
     "numpy",
     "tensorrt",

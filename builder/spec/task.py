@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from builder.spec.answers import Answers, Entities
 from builder.spec.batching import Batched, OnnxRuntime, PositiveInt, Strict
+from builder.spec.engines import Engine, OpenVino, Torch
 from builder.spec.language import MODEL_NAME
 from builder.spec.models import Tolerance
 from builder.spec.precision import Precision
@@ -54,7 +55,27 @@ class TaskModel(Batched, Precision):
         description="transformers: its own OnnxExporter; torch: torch.onnx. Both give the same "
         "names and shapes.",
     )
+    engine: Engine = Field(
+        default="onnxruntime",
+        description="What runs the graph in the server; names and shapes stay the same.",
+    )
     onnxruntime: OnnxRuntime = Field(default_factory=OnnxRuntime)
+    openvino: OpenVino | None = Field(default=None, description="Only for engine: openvino.")
+    torch: Torch | None = Field(default=None, description="Only for engine: torch.")
+
+    @model_validator(mode="after")
+    def _settings_are_the_engines_own(self) -> "TaskModel":
+        for engine in ("openvino", "torch"):
+            if getattr(self, engine) is not None and self.engine != engine:
+                raise ValueError(f"{engine} is only for engine: {engine}, not {self.engine}")
+        compiled = self.torch.compile if self.torch else None
+        sizes = (compiled.batch_sizes if compiled else None) or [self.max_batch_size]
+        if sizes[-1] != self.max_batch_size:
+            raise ValueError(
+                f"torch.compile.batch_sizes end at {sizes[-1]}, max_batch_size is "
+                f"{self.max_batch_size}; the last must be that"
+            )
+        return self
 
     @model_validator(mode="after")
     def _batch_is_sane(self) -> "TaskModel":

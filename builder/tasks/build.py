@@ -7,6 +7,7 @@ from builder.errors import PublishError, SpecError
 from builder.publish.manifest import owned_models, read_manifest, write_manifest
 from builder.publish.staging import staging_folder
 from builder.render.model_config import ModelConfig
+from builder.spec.engines import OpenVino
 from builder.spec.releases import onnx_limits
 from builder.spec.task import TaskSpec
 from builder.steps import (
@@ -19,22 +20,31 @@ from builder.steps import (
     write_models,
 )
 from builder.tasks.checkpoint import open_checkpoint
+from builder.tasks.engines import (
+    engine_configs,
+    engine_requirements,
+    engine_stages,
+    openvino_run,
+    save_checkpoint,
+    torch_run,
+)
 from builder.tasks.export import export_graph
 from builder.tasks.kind import Artifact, Graph, Kind, WithArtifacts
-from builder.tasks.parity import verify_graph
+from builder.tasks.parity import verify_graph, verify_run
 from builder.tasks.registry import kind_of
 from builder.verify.measure import ParityRow, artifact_errors, require_parity
 
 
-def _write(kind: Kind, origin: str, folder: Path) -> list[ModelConfig]:
-    configs = kind.configs()
-    write_models(configs, kind.stages(), kind.requirements(), origin, folder)
+def _write(kind: Kind, spec: TaskSpec, origin: str, folder: Path) -> list[ModelConfig]:
+    configs = engine_configs(kind, spec)
+    stages = engine_stages(kind, spec)
+    write_models(configs, stages, engine_requirements(kind, spec), origin, folder)
     return configs
 
 
 def write_task_files(spec: TaskSpec, spec_path: Path, folder: Path) -> list[ModelConfig]:
     """Everything but weights and tokenizers; the model configs, the ensemble last."""
-    return _write(kind_of(spec, spec_path.resolve().parent), spec_path.name, folder)
+    return _write(kind_of(spec, spec_path.resolve().parent), spec, spec_path.name, folder)
 
 
 def task_drift(spec: TaskSpec, spec_path: Path, target: Path, scratch: Path) -> list[str]:
@@ -80,7 +90,7 @@ class TaskBuild:
         progress.start(4 + 2 * (len(graphs) + len(artifacts)))
         with staging_folder(self._target) as staging:
             progress.step("render configs")
-            configs = _write(kind, self._origin, staging.path)
+            configs = _write(kind, spec, self._origin, staging.path)
             kind.write_files(staging.path)
             for name in set(names) - set(selected):
                 shutil.rmtree(staging.path / name)
@@ -88,9 +98,11 @@ class TaskBuild:
             rows: list[ParityRow] = []
             if graphs:
                 progress.step("load checkpoint")
+                named = {config.name: config for config in configs}
                 for graph in kind.graphs():
                     if graph.name in graphs:
-                        rows += self._artifact(graph, staging.path / graph.name / VERSION)
+                        folder = staging.path / graph.name / VERSION
+                        rows += self._artifact(graph, named[graph.name], folder)
             for artifact in artifacts:
                 rows += self._own_artifact(artifact, staging.path / artifact.name / VERSION)
             require_parity(rows)
@@ -131,11 +143,20 @@ class TaskBuild:
         with artifact_errors(artifact.name):
             return artifact.verify(folder)
 
-    def _artifact(self, graph: Graph, folder: Path) -> list[ParityRow]:
-        spec = self._spec
-        path = folder / "model.onnx"
+    def _artifact(self, graph: Graph, config: ModelConfig, folder: Path) -> list[ParityRow]:
+        spec, path = self._spec, folder / "model.onnx"
         self._progress.step(f"export {graph.name}")
-        export_graph(graph, path, spec.model.exporter, onnx_limits(spec.triton_release))
+        if spec.model.engine == "torch":
+            save_checkpoint(graph, folder)
+        else:
+            export_graph(graph, path, spec.model.exporter, onnx_limits(spec.triton_release))
         self._progress.step(f"verify {graph.name}")
+        samples = list(graph.samples())
         with artifact_errors(graph.name):
-            return verify_graph(graph.name, path, list(graph.samples()), spec.tolerance)
+            if spec.model.engine == "onnxruntime":
+                return verify_graph(graph.name, path, samples, spec.tolerance)
+            if spec.model.engine == "openvino":
+                run = openvino_run(path, spec.model.openvino or OpenVino())
+            else:
+                run = torch_run(folder, config)
+            return verify_run(graph.name, run, samples, spec.tolerance)

@@ -19,6 +19,9 @@ from .heads import served_module
 
 Arrays = Mapping[str, NDArray[Any]]
 
+_SHAPES = 1024
+"""Most shapes that are compiled for."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -91,24 +94,22 @@ class TorchRunner:
         module = module.eval().requires_grad_(False).to(self._device)
         self._module: Any = module
         if settings.mode:
-            torch._inductor.config.freezing = settings.freeze
+            # By default torch gives a function up that was compiled for eight shapes.
+            torch._dynamo.config.recompile_limit = _SHAPES
             self._module = torch.compile(module, mode=settings.mode, dynamic=settings.dynamic)
         self._warm = not settings.mode
 
     def warm_up(self, batches: Sequence[Arrays]) -> None:
         """Run every batch; from then on nothing is compiled: what is new runs uncompiled."""
-        if self._settings.mode:
-            # By default torch gives a function up that was compiled for eight shapes.
-            limit = torch._dynamo.config.recompile_limit
-            torch._dynamo.config.recompile_limit = max(limit, 2 * len(batches) + 8)
         for batch in batches:
-            self._run(batch)
+            self.run(batch)
         self._warm = True
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """Every output by name, with any batch size and any length."""
         if not self._warm:
-            return self._run(inputs)
+            with torch._inductor.config.patch(freezing=self._settings.freeze):
+                return self._run(inputs)
         with torch.compiler.set_stance("eager_on_recompile"):
             return self._run(inputs)
 
@@ -117,7 +118,7 @@ class TorchRunner:
         size = self._filled(count)
         tensors = {}
         for name, array in inputs.items():
-            tensor = torch.from_numpy(array)
+            tensor = torch.tensor(array)
             if size > count:
                 tensor = torch.cat([tensor, tensor[:1].expand(size - count, *tensor.shape[1:])])
             tensors[name] = tensor.to(self._device)
