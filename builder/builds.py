@@ -5,13 +5,15 @@ from typing import Protocol
 
 from builder.arr_coc.facts import load_facts
 from builder.build import Build, rendered_drift, write_text_files
+from builder.onnx_models.build import OnnxBuild, onnx_drift, write_onnx_files
 from builder.render.model_config import ModelConfig
 from builder.spec.models import Spec
+from builder.spec.onnx_file import OnnxSpec
 from builder.spec.task import TaskSpec
 from builder.steps import BuildReport, Progress
 from builder.tasks.build import TaskBuild, task_drift, write_task_files
 
-AnySpec = Spec | TaskSpec
+AnySpec = Spec | TaskSpec | OnnxSpec
 
 
 class AnyBuild(Protocol):
@@ -32,6 +34,8 @@ def build_of(spec: AnySpec, spec_path: Path, target: Path, progress: Progress) -
     """
     if isinstance(spec, TaskSpec):
         return TaskBuild(spec, spec_path, target, progress)
+    if isinstance(spec, OnnxSpec):
+        return OnnxBuild(spec, spec_path, target, progress)
     return Build(spec, spec_path, target, progress)
 
 
@@ -39,6 +43,8 @@ def render_to(spec: AnySpec, spec_path: Path, folder: Path) -> list[ModelConfig]
     """Everything but weights and tokenizers; the model configs, the ensemble last."""
     if isinstance(spec, TaskSpec):
         return write_task_files(spec, spec_path, folder)
+    if isinstance(spec, OnnxSpec):
+        return write_onnx_files(spec, spec_path.name, folder)
     facts = load_facts(spec.checkpoint, spec_path.resolve().parent)
     return write_text_files(spec, facts, spec_path.name, folder)
 
@@ -54,4 +60,6 @@ def drift_of(spec: AnySpec, spec_path: Path, target: Path, scratch: Path) -> lis
     """
     if isinstance(spec, TaskSpec):
         return task_drift(spec, spec_path, target, scratch)
+    if isinstance(spec, OnnxSpec):
+        return onnx_drift(spec, spec_path.name, target, scratch)
     return rendered_drift(spec, spec_path, target, scratch)

@@ -1,4 +1,4 @@
-"""`builder init SOURCE`: a spec with sensible values for a checkpoint."""
+"""`builder init SOURCE`: a spec with sensible values for a checkpoint or an ONNX file."""
 
 import json
 import os
@@ -13,7 +13,9 @@ from builder.errors import SpecError
 
 
 def init(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Checkpoint folder or hub id.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="Checkpoint folder, hub id or .onnx file.")
+    ],
     name: Annotated[
         str | None, typer.Option(help="Name of the model; default: that of the checkpoint.")
     ] = None,
@@ -21,16 +23,18 @@ def init(
         Path | None, typer.Option(metavar="SPEC", help="The spec to write; default NAME.yaml.")
     ] = None,
 ) -> None:
-    """Inspect a checkpoint and write a spec for it."""
-    from builder.spec.load import load_any_spec
-    from builder.spec.task import TaskCheckpoint
-    from builder.tasks.checkpoint import open_checkpoint
-
+    """Inspect a checkpoint or an ONNX file and write a spec for it."""
     folder = Path(source).resolve()
     local = folder.is_dir()
     base = (output or Path("spec.yaml")).resolve().parent
     if not base.is_dir():
         raise SpecError(f"{base} is no folder; make it first")
+    if source.lower().endswith(".onnx"):
+        _write(*_onnx_file(folder, name, base), output)
+        return
+    from builder.spec.task import TaskCheckpoint
+    from builder.tasks.checkpoint import open_checkpoint
+
     written = os.path.relpath(folder, base) if local else source
     files = open_checkpoint(TaskCheckpoint(path=written), base)
     if files.config.model_type in ARR_COC_FAMILIES:
@@ -39,6 +43,16 @@ def init(
     else:
         name = name or _model_name(folder.name if local else source.rsplit("/", 1)[-1])
         text = _task(name, written, base)
+    _write(name, text, output)
+
+
+ARR_COC_FAMILIES = ("qwen2_vl", "qwen3_vl")
+
+
+def _write(name: str, text: str, output: Path | None) -> None:
+    """Write a spec that loads, or nothing."""
+    from builder.spec.load import load_any_spec
+
     path = output or Path(f"{name}.yaml")
     if path.exists():
         raise SpecError(f"{path} exists; give another --output")
@@ -51,7 +65,12 @@ def init(
     Console(highlight=False).print(f"wrote {path}; next: builder build {path}", markup=False)
 
 
-ARR_COC_FAMILIES = ("qwen2_vl", "qwen3_vl")
+def _onnx_file(path: Path, name: str | None, base: Path) -> tuple[str, str]:
+    """Name and spec of an ONNX file."""
+    from builder.onnx_models.describe import spec_text
+
+    name = name or _model_name(path.stem)
+    return name, spec_text(path, name, os.path.relpath(path, base))
 
 
 def _model_name(text: str) -> str:

@@ -17,12 +17,14 @@ class Tensor:
         data_type: Without `TYPE_`: UINT8, INT32, FP32, STRING ...
         dims: Without the batch dim; -1 is a free dim.
         optional: Inputs only: a request may leave it out.
+        reshape: Dims that the backend sees in the place of `dims`; None: the same.
     """
 
     name: str
     data_type: str
     dims: tuple[int, ...]
     optional: bool = False
+    reshape: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -95,14 +97,26 @@ _FILES = {"python": "model.py", "onnxruntime": "model.onnx", "tensorrt": "model.
 
 def _tensors(config: ModelConfig, proto: pb.ModelConfig) -> None:
     for tensor in config.inputs:
-        proto.input.add(
+        made = proto.input.add(
             name=tensor.name,
             data_type=f"TYPE_{tensor.data_type}",
             dims=tensor.dims,
             optional=tensor.optional,
         )
+        _reshape(tensor, made)
     for tensor in config.outputs:
-        proto.output.add(name=tensor.name, data_type=f"TYPE_{tensor.data_type}", dims=tensor.dims)
+        _reshape(
+            tensor,
+            proto.output.add(
+                name=tensor.name, data_type=f"TYPE_{tensor.data_type}", dims=tensor.dims
+            ),
+        )
+
+
+def _reshape(tensor: Tensor, made: pb.ModelInput | pb.ModelOutput) -> None:
+    if tensor.reshape is not None:
+        made.reshape.SetInParent()
+        made.reshape.shape.extend(tensor.reshape)
 
 
 def _scheduling(config: ModelConfig, proto: pb.ModelConfig) -> None:

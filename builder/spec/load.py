@@ -11,6 +11,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from builder.errors import SpecError
 from builder.spec.models import Spec
+from builder.spec.onnx_file import OnnxSpec
 from builder.spec.task import TaskSpec
 
 _MAX_BYTES = 1_000_000
@@ -113,8 +114,8 @@ def load_spec(path: Path) -> Spec:
     return _check(path, _document(path), Spec)
 
 
-def load_any_spec(path: Path) -> Spec | TaskSpec:
-    """Read and check a spec file of either kind; the key `task` tells them apart.
+def load_any_spec(path: Path) -> Spec | TaskSpec | OnnxSpec:
+    """Read and check a spec file of any kind; the keys `task` and `onnx` tell them apart.
 
     Raises:
         SpecError: one line for every problem, each with its place in the file.
@@ -122,4 +123,6 @@ def load_any_spec(path: Path) -> Spec | TaskSpec:
     document = _document(path)
     if "task" in document:
         return _check(path, document, TaskSpec)
+    if "onnx" in document:
+        return _check(path, document, OnnxSpec)
     return _check(path, document, Spec)

@@ -5,9 +5,10 @@ import json
 from pydantic import TypeAdapter
 
 from builder.spec.models import Spec
+from builder.spec.onnx_file import OnnxSpec
 from builder.spec.task import TaskSpec
 
 
 def schema_text() -> str:
     """The JSON Schema of a spec file of any kind, as it stands in `specs/spec.schema.json`."""
-    return json.dumps(TypeAdapter(Spec | TaskSpec).json_schema(), indent=2) + "\n"
+    return json.dumps(TypeAdapter(Spec | TaskSpec | OnnxSpec).json_schema(), indent=2) + "\n"

@@ -1,0 +1,134 @@
+"""An ONNX file brought to the opset and IR that a release loads, where that loses nothing."""
+
+import shutil
+from pathlib import Path
+
+import onnx
+
+from builder.errors import ExportError
+from builder.onnx_models.source import OnnxSource, initializers_of
+from builder.spec.onnx_file import OnnxTensor
+from builder.spec.releases import OnnxLimits
+
+_MOST_CONVERTED_BYTES = 1_900_000_000
+_TYPES_OF_IR = {23: 11, 24: 12, 25: 13, 26: 13}
+"""Element type -> first IR that has it: FLOAT4E2M1, FLOAT8E8M0, UINT2, INT2.
+https://github.com/onnx/onnx/blob/main/docs/Versioning.md"""
+
+
+def write_fitted(
+    source: OnnxSource,
+    outputs: list[OnnxTensor],
+    limits: OnnxLimits,
+    folder: Path,
+    *,
+    batched: bool,
+) -> list[str]:
+    """Write `model.onnx` and its weights; a file that fits is copied byte for byte.
+
+    Args:
+        source: The file.
+        outputs: The graph's outputs that are kept. A dim that has a size here and none in the file
+            gets it there: Triton compares the two, and whether ONNX Runtime finds it by itself
+            depends on its version and graph optimizations.
+        limits: What the release loads.
+        folder: The model's version folder.
+        batched: Whether the outputs lack the batch dim.
+
+    Returns:
+        What was changed, in words; empty for a copy.
+
+    Raises:
+        ExportError: the file can't be brought to what the release loads.
+    """
+    model = _copy(source.model)
+    changes = []
+    if source.opset > limits.opset:
+        model = _converted(source, limits)
+        changes.append(f"opset {source.opset} -> {limits.opset}")
+    if source.model.ir_version > limits.ir_version:
+        _check_types(source, limits)
+        changes.append(f"IR {source.model.ir_version} -> {limits.ir_version}")
+    model.ir_version = min(source.model.ir_version, limits.ir_version)
+    wanted = {tensor.name: tensor.dims for tensor in outputs}
+    kept = [value for value in model.graph.output if value.name in wanted]
+    dropped = len(model.graph.output) - len(kept)
+    if dropped:
+        changes.append(f"{dropped} outputs left out")
+    for value in kept:
+        if _state_dims(value, wanted[value.name], batched=batched):
+            changes.append(f"dims of {value.name}")
+    target = folder / "model.onnx"
+    if source.opset <= limits.opset:
+        _copy_data(source, folder)  # else the weights are in the model now
+    if not changes:
+        shutil.copyfile(source.path, target)
+        return []
+    outputs_kept = [_copy_value(value) for value in kept]
+    del model.graph.output[:]
+    model.graph.output.extend(outputs_kept)
+    onnx.save_model(model, str(target))
+    return changes
+
+
+def _state_dims(value: onnx.ValueInfoProto, dims: list[int], *, batched: bool) -> bool:
+    """Give free dims of an output the sizes of the spec; whether there were any."""
+    stated = value.type.tensor_type.shape.dim[1 if batched else 0 :]
+    changed = False
+    for dim, size in zip(stated, dims, strict=False):
+        if size > 0 and not dim.HasField("dim_value"):
+            dim.dim_value = size
+            changed = True
+    return changed
+
+
+def _copy_value(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
+    copy = onnx.ValueInfoProto()
+    copy.CopyFrom(value)
+    return copy
+
+
+def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
+
+
+def _copy_data(source: OnnxSource, folder: Path) -> None:
+    for name in source.data_files:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source.path.parent / name, path)
+
+
+def _check_types(source: OnnxSource, limits: OnnxLimits) -> None:
+    for tensor in initializers_of(source.model.graph):
+        since = _TYPES_OF_IR.get(tensor.data_type, 0)
+        if since > limits.ir_version:
+            name = onnx.TensorProto.DataType.Name(tensor.data_type)
+            raise ExportError(
+                f"{source.path}: weight '{tensor.name}' is {name}, which IR {limits.ir_version} of "
+                f"ONNX Runtime {limits.onnxruntime} does not know; export the model without it"
+            )
+
+
+def _converted(source: OnnxSource, limits: OnnxLimits) -> onnx.ModelProto:
+    why = (
+        f"{source.path}: has opset {source.opset}, ONNX Runtime {limits.onnxruntime} loads up to "
+        f"{limits.opset}"
+    )
+    size = sum((source.path.parent / n).stat().st_size for n in source.data_files)
+    if size + source.path.stat().st_size > _MOST_CONVERTED_BYTES:
+        raise ExportError(
+            f"{why}, and it is too large to be converted here; export it with opset {limits.opset}"
+        )
+    try:
+        whole = onnx.load(str(source.path))
+        return onnx.version_converter.convert_version(whole, limits.opset)
+    except Exception as error:  # the converter raises RuntimeError and its own
+        lines = str(error).strip().splitlines()
+        first = lines[0] if lines else type(error).__name__
+        raise ExportError(
+            f"{why}, and it can't be converted ({first[:160]}); export it with opset "
+            f"{limits.opset} or build for a newer triton_release"
+        ) from error
