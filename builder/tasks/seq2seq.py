@@ -4,22 +4,31 @@
 answer; `decoder.onnx` computes one token behind a cache that grows. The `seq2seq` stage runs both.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import nn
 from torch.export import Dim
+from torch.nn import functional as F
 from transformers.cache_utils import DynamicCache, DynamicLayer, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
 from builder.errors import CheckpointError
 from builder.export.onnx_file import export_module
+from builder.runtime.models.seq2seq.rules import Rules
+from builder.runtime.models.seq2seq.steps import CachedDecoder
+from builder.spec.models import Tolerance
 from builder.spec.releases import OnnxLimits
+from builder.verify.measure import ParityRow, compare
 
 COVERED: Final = ("t5", "mt5", "bart", "mbart", "marian", "pegasus")
 """Model types of text2text-generation that are exported."""
 
+_STEPS = 6
+"""Tokens of an answer that are compared."""
 _BATCH, _PAST, _SOURCE = 2, 3, 5
 """Sizes that are traced with."""
 
@@ -190,3 +199,45 @@ def export_decoder(model: Any, folder: Path, limits: OnnxLimits, *, masked: bool
         ),
         limits=limits,
     )
+
+
+@torch.inference_mode()
+def decoder_parity(
+    name: str,
+    model: Any,
+    decoder: CachedDecoder,
+    states: Sequence[torch.Tensor],
+    rules: Rules,
+    tolerance: Tolerance,
+) -> list[ParityRow]:
+    """Logits of joint steps against the checkpoint's, each row of which is computed alone.
+
+    Args:
+        name: Of the artifact.
+        model: The source.
+        decoder: The artifact.
+        states: The encoder's, fp32 [1, S, D] each; S may differ.
+        rules: What the decoder starts with.
+        tolerance: What is allowed.
+
+    Returns:
+        A row for one state alone, and one for all of them together.
+    """
+    rows = []
+    for chosen in (states[:1], states):
+        wanted, answers = [], []
+        for state in chosen:
+            encoded, ids = BaseModelOutput(last_hidden_state=state), [*rules.start, *rules.follow]
+            for _ in range(_STEPS):
+                output = model(encoder_outputs=encoded, decoder_input_ids=torch.tensor([ids]))
+                ids.append(int(output.logits[0, -1].argmax()))
+            wanted.append(output.logits[0].numpy())
+            answers.append(ids[:-1])
+        longest = max(state.shape[1] for state in chosen)
+        padded = [F.pad(state, (0, 0, 0, longest - state.shape[1])) for state in chosen]
+        mask = [[int(i < state.shape[1]) for i in range(longest)] for state in chosen]
+        batch = decoder.start(torch.cat(padded).numpy(), np.array(mask, dtype=np.int64))
+        tokens = np.array(answers, dtype=np.int64)
+        got = [decoder.step(batch, tokens[:, step]) for step in range(tokens.shape[1])]
+        rows.append(compare(name, "logits", np.stack(got, axis=1), np.stack(wanted), tolerance))
+    return rows

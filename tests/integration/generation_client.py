@@ -1,6 +1,8 @@
 """A stream to a model that generates text, for the tests."""
 
 import queue
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,3 +89,39 @@ def _add(answer: Answer, result: Any) -> bool:
     answer.completion_tokens = int(values("COMPLETION_TOKENS")[0])
     answer.statistics = values("STATISTICS")[0].decode()
     return bool(answer.reason)
+
+
+def infer_all(url: str, model: str, requests: list[dict[str, Any]]) -> list[Answer]:
+    """Send requests at once, without a stream; the answers in their order.
+
+    Raises:
+        InferenceServerException: one was refused.
+    """
+    with grpc.InferenceServerClient(url) as client, ThreadPoolExecutor(len(requests)) as pool:
+        results = pool.map(lambda r: client.infer(model, request_inputs(r)), requests)
+        return [_row(result, 0) for result in results]
+
+
+def infer_rows(url: str, model: str, texts: Sequence[str]) -> list[Answer]:
+    """The texts as the rows of one request."""
+    array = np.array([[text] for text in texts], dtype=np.object_)
+    tokens = np.full((len(texts), 1), 16, dtype=np.int32)
+    inputs = [
+        grpc.InferInput("TEXT", array.shape, "BYTES"),
+        grpc.InferInput("MAX_TOKENS", tokens.shape, "INT32"),
+    ]
+    inputs[0].set_data_from_numpy(array)
+    inputs[1].set_data_from_numpy(tokens)
+    with grpc.InferenceServerClient(url) as client:
+        result = client.infer(model, inputs)
+        return [_row(result, row) for row in range(len(texts))]
+
+
+def _row(result: Any, row: int) -> Answer:
+    count = int(result.as_numpy("COMPLETION_TOKENS")[row, 0])
+    return Answer(
+        text=result.as_numpy("GENERATED_TEXT")[row, 0].decode(),
+        ids=result.as_numpy("TOKEN_IDS")[row, :count].tolist(),
+        reason=result.as_numpy("FINISH_REASON")[row, 0].decode(),
+        completion_tokens=count,
+    )

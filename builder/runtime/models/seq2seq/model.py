@@ -99,7 +99,7 @@ class TritonPythonModel:
         for place, row in enumerate(rows):
             ids[place, : len(row.tokens)] = row.tokens
         outputs: dict[str, NDArray[Any]] = {
-            "TEXT": np.array([[text.encode()] for text in texts], dtype=np.object_),
+            "GENERATED_TEXT": np.array([[text.encode()] for text in texts], dtype=np.object_),
             "TOKEN_IDS": ids,
             "FINISH_REASON": np.array([[row.reason.encode()] for row in rows], dtype=np.object_),
             "COMPLETION_TOKENS": np.array([[len(row.tokens)] for row in rows], dtype=np.int32),

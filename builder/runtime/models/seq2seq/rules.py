@@ -14,6 +14,8 @@ class Rules:
 
     Attributes:
         start: Tokens that a decoder starts with.
+        detect: Ids of which the likeliest comes next: languages; none: nothing is detected.
+        follow: Tokens behind that one, before the answer.
         end: Ids that end an answer.
         suppress: Ids that never come.
         begin_suppress: Ids that do not come first.
@@ -25,6 +27,8 @@ class Rules:
 
     start: tuple[int, ...]
     end: tuple[int, ...]
+    detect: tuple[int, ...] = ()
+    follow: tuple[int, ...] = ()
     suppress: tuple[int, ...] = ()
     begin_suppress: tuple[int, ...] = ()
     forced_bos: int | None = None
@@ -40,13 +44,14 @@ class Rules:
         return cls(**values)
 
     def apply(
-        self, logits: NDArray[np.float32], tokens: list[int], max_tokens: int
+        self, logits: NDArray[np.float32], prompt: list[int], tokens: list[int], max_tokens: int
     ) -> NDArray[np.float32]:
         """Logits of the next token.
 
         Args:
             logits: fp32 [V], not changed.
-            tokens: The answer so far, without the start.
+            prompt: What the decoder started with.
+            tokens: The answer so far.
             max_tokens: Of this answer.
         """
         forced = self.forced_bos if not tokens else None
@@ -62,7 +67,7 @@ class Rules:
         if len(tokens) < self.min_new_tokens:
             banned += self.end
         if self.no_repeat_ngram:
-            banned += _repeats([*self.start, *tokens], self.no_repeat_ngram)
+            banned += _repeats([*prompt, *tokens], self.no_repeat_ngram)
         if not banned:
             return logits
         allowed = logits.copy()
