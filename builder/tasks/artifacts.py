@@ -1,0 +1,197 @@
+"""The artifact of a task's graph: from the cache, or exported, optimized and verified."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from transformers.utils.hub import cached_file
+
+from builder.cache.key import cache_key
+from builder.cache.store import Store
+from builder.optimize.artifact import Outcome, Surroundings, make_artifact
+from builder.optimize.calibration import Told
+from builder.publish.manifest import sha256
+from builder.spec.models import Tolerance
+from builder.spec.releases import onnx_limits
+from builder.spec.task import TaskSpec
+from builder.steps import Progress
+from builder.tasks.checkpoint import open_checkpoint
+from builder.tasks.export import export_graph
+from builder.tasks.kind import Graph, Kind
+from builder.tasks.parity import verify_graph
+from builder.tasks.records import accuracy_of, inputs_of, read_records
+from builder.verify.measure import ParityRow, artifact_errors
+
+FILE: Final = "model.onnx"
+
+# Keys of a spec that the exported graph does not depend on.
+_NOT_EXPORTED: Final = {"name", "long_text", "tokenizers", "tolerance", "target"}
+_KEPT_OF_MODEL: Final = ("exporter",)
+_SHAPING: Final = {".json", ".safetensors", ".txt", ".model", ".jinja", ".py"}
+
+
+@dataclass(frozen=True)
+class Made:
+    """An artifact that stands in its folder.
+
+    Attributes:
+        rows: Its parity with the checkpoint.
+        outcome: What `Outcome.as_dict` says of it.
+    """
+
+    rows: list[ParityRow]
+    outcome: dict[str, Any]
+
+
+def checkpoint_hashes(spec: TaskSpec, base: Path) -> dict[str, str] | None:
+    """File name -> sha256 of everything that shapes a checkpoint; None where it is not on disk."""
+    source = open_checkpoint(spec.checkpoint, base).source
+    folder = Path(source)
+    if not folder.is_dir():
+        config = cached_file(
+            source,
+            "config.json",
+            revision=spec.checkpoint.revision,
+            _raise_exceptions_for_missing_entries=False,
+        )
+        if config is None:
+            return None
+        folder = Path(config).parent
+    return {
+        str(path.relative_to(folder)): sha256(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.suffix in _SHAPING
+    }
+
+
+def _row(values: dict[str, Any]) -> ParityRow:
+    fields = {name: value for name, value in values.items() if name != "passed"}
+    return ParityRow(**{**fields, "tolerance": Tolerance(**fields["tolerance"])})
+
+
+def _files(path: Path) -> list[Path]:
+    data = path.with_name(f"{path.name}.data")
+    return [part for part in (path, data) if part.is_file()]
+
+
+class ArtifactMaker:
+    """Makes the artifacts of one build."""
+
+    def __init__(
+        self, spec: TaskSpec, base: Path, kind: Kind, store: Store | None, progress: Progress
+    ) -> None:
+        """Prepare.
+
+        Args:
+            spec: The spec.
+            base: Folder that its paths are relative to.
+            kind: Its task.
+            store: The cache; None: everything is made anew and nothing kept.
+            progress: Told about each step.
+        """
+        self._spec = spec
+        self._base = base
+        self._kind = kind
+        self._progress = progress
+        self._hashes = checkpoint_hashes(spec, base) if store else None
+        self._store = store if self._hashes else None
+
+    def _data(self, name: str | None) -> Path | None:
+        return None if name is None else self._base / name
+
+    def _export_key(self, name: str) -> str:
+        spec = self._spec.model_dump(mode="json", exclude={*_NOT_EXPORTED, "model"})
+        model = {key: getattr(self._spec.model, key) for key in _KEPT_OF_MODEL}
+        graph = name.removeprefix(self._spec.name)
+        return cache_key({"graph": graph, "spec": spec, "model": model, "from": self._hashes})
+
+    def _key(self, name: str) -> str:
+        model = self._spec.model
+        data = (model.calibration.data if model.calibration else None, model.evaluation)
+        paths = [path for path in map(self._data, data) if path is not None and path.is_file()]
+        return cache_key(
+            {
+                "graph": name,
+                "spec": self._spec.model_dump(mode="json"),
+                "from": self._hashes,
+                "data": [sha256(path) for path in paths],
+            }
+        )
+
+    def take(self, name: str, folder: Path) -> Made | None:
+        """Take an artifact out of the cache into its folder; None: it must be made."""
+        facts = self._store.take(self._key(name), folder) if self._store else None
+        if facts is None:
+            return None
+        self._progress.step(f"{name} from the cache")
+        return Made([_row(row) for row in facts["rows"]], facts["outcome"])
+
+    def make(self, graph: Graph, folder: Path) -> Made:
+        """Export, optimize and verify a graph, and keep it in the cache.
+
+        Raises:
+            BuilderError: it can't be exported, or does not run.
+        """
+        candidates = folder / ".candidates"
+        candidates.mkdir()
+        try:
+            outcome = self._make(graph, folder / FILE, candidates)
+        finally:
+            shutil.rmtree(candidates, ignore_errors=True)
+        made = Made(outcome.chosen.rows, outcome.as_dict())
+        if self._store and outcome.chosen.within:
+            facts = {"rows": [row.as_dict() for row in made.rows], "outcome": made.outcome}
+            self._store.put(self._key(graph.name), _files(folder / FILE), facts)
+        return made
+
+    def _make(self, graph: Graph, path: Path, candidates: Path) -> Outcome:
+        spec = self._spec
+        exported = candidates / "exported"
+        exported.mkdir()
+        key = self._export_key(graph.name) if self._store else ""
+        if not (self._store and self._store.take(key, exported) is not None):
+            self._progress.step(f"export {graph.name}")
+            limits = onnx_limits(spec.triton_release)
+            export_graph(graph, exported / FILE, spec.model.exporter, limits)
+            if self._store:
+                self._store.put(key, _files(exported / FILE), {})
+        else:
+            self._progress.step(f"export of {graph.name} from the cache")
+        self._progress.step(f"optimize and verify {graph.name}")
+        with artifact_errors(graph.name):
+            around = self._surroundings(graph)
+            return make_artifact(exported / FILE, path, spec.model, around, candidates)
+
+    def _surroundings(self, graph: Graph) -> Surroundings:
+        spec, kind = self._spec, self._kind
+        samples = list(graph.samples())
+        calibration = self._data(spec.model.calibration.data if spec.model.calibration else None)
+        evaluation = self._data(spec.model.evaluation)
+        return Surroundings(
+            target=spec.target,
+            limits=onnx_limits(spec.triton_release),
+            exact=spec.tolerance,
+            threads=spec.model.onnxruntime.intra_op_thread_count,
+            verify=lambda path, tolerance: verify_graph(graph.name, path, samples, tolerance),
+            feeds=[sample.inputs for sample in samples],
+            calibration=None
+            if calibration is None
+            else lambda: (
+                inputs_of(kind, graph, record, calibration) for record in read_records(calibration)
+            ),
+            accuracy=None
+            if evaluation is None
+            else lambda path: accuracy_of(kind, graph, evaluation, path),
+            state=self._store.scratch(self._key(graph.name)) if self._store else None,
+            told=self._told(graph.name),
+        )
+
+    def _told(self, name: str) -> Told:
+        detail = getattr(self._progress, "detail", None)
+
+        def told(done: int, total: int) -> None:
+            if detail is not None:
+                detail(f"calibrate {name}: {done} of {total}")
+
+        return told
