@@ -4,20 +4,26 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from builder.spec.answers import Answers, Entities
+from builder.spec.answers import Answers, Entities, ZeroShot
 from builder.spec.batching import Batched, OnnxRuntime, PositiveInt, Strict
 from builder.spec.engines import Engine, OpenVino, Torch
+from builder.spec.generation import Generation
 from builder.spec.language import MODEL_NAME
 from builder.spec.models import Tolerance
 from builder.spec.precision import Precision
 
 Task = Literal[
+    "automatic-speech-recognition",
     "feature-extraction",
     "fill-mask",
+    "image-classification",
     "question-answering",
     "sentence-similarity",
     "text-classification",
+    "text-generation",
+    "text2text-generation",
     "token-classification",
+    "zero-shot-image-classification",
 ]
 Exporter = Literal["transformers", "torch"]
 
@@ -25,11 +31,15 @@ Exporter = Literal["transformers", "torch"]
 _OWN_KEYS: Final[dict[str, tuple[Task, ...]]] = {
     "top_k": (
         "fill-mask",
+        "image-classification",
         "question-answering",
         "text-classification",
     ),
+    "max_image_pixels": ("image-classification", "zero-shot-image-classification"),
+    "zero_shot": ("zero-shot-image-classification",),
     "entities": ("token-classification",),
     "answers": ("question-answering",),
+    "generation": ("automatic-speech-recognition", "text-generation", "text2text-generation"),
 }
 
 MAX_BATCH_SIZE = 1024
@@ -110,10 +120,16 @@ class TaskSpec(Strict):
     top_k: PositiveInt | None = Field(
         default=None,
         description="Answers of a text or picture, the best first. null: every label of "
-        "text-classification, 5 of fill-mask, 1 of question-answering.",
+        "text-classification, 5 of fill-mask and image-classification, 1 of question-answering.",
+    )
+    max_image_pixels: PositiveInt | None = Field(
+        default=None,
+        description="Larger pictures are refused before they are decoded. null: 50 million.",
     )
     entities: Entities | None = None
+    zero_shot: ZeroShot | None = None
     answers: Answers | None = None
+    generation: Generation | None = None
     model: TaskModel = Field(default_factory=TaskModel)
     tolerance: Tolerance = Field(
         default_factory=lambda: Tolerance(max_abs_error=1e-3, min_cosine=0.9999),

@@ -8,26 +8,34 @@ from builder.spec.task import Task, TaskSpec
 from builder.tasks.checkpoint import CheckpointFiles, open_checkpoint
 from builder.tasks.feature_extraction import FeatureExtraction
 from builder.tasks.fill_mask import FillMask
+from builder.tasks.image_classification import ImageClassification
 from builder.tasks.kind import Kind, KindFactory
 from builder.tasks.question_answering import QuestionAnswering
 from builder.tasks.sentence_similarity import SentenceSimilarity
+from builder.tasks.speech import SpeechRecognition
 from builder.tasks.text2text import Text2Text
 from builder.tasks.text_classification import TextClassification
 from builder.tasks.text_generation import TextGeneration
 from builder.tasks.token_classification import TokenClassification
+from builder.tasks.zero_shot_image import ZeroShotImage
 
 KINDS: Final[dict[Task, KindFactory]] = {
+    "automatic-speech-recognition": SpeechRecognition,
     "feature-extraction": FeatureExtraction,
     "fill-mask": FillMask,
+    "image-classification": ImageClassification,
     "question-answering": QuestionAnswering,
     "sentence-similarity": SentenceSimilarity,
     "text-classification": TextClassification,
     "text-generation": TextGeneration,
     "text2text-generation": Text2Text,
     "token-classification": TokenClassification,
+    "zero-shot-image-classification": ZeroShotImage,
 }
 
 _ARCHITECTURES: Final[dict[str, Task]] = {
+    "CLIPModel": "zero-shot-image-classification",
+    "ForImageClassification": "image-classification",
     "ForMaskedLM": "fill-mask",
     "BertForPreTraining": "fill-mask",
     "ForQuestionAnswering": "question-answering",
@@ -35,6 +43,7 @@ _ARCHITECTURES: Final[dict[str, Task]] = {
     "ForTokenClassification": "token-classification",
     "ForCausalLM": "text-generation",
     "LMHeadModel": "text-generation",
+    "WhisperForConditionalGeneration": "automatic-speech-recognition",
     "ForConditionalGeneration": "text2text-generation",
     "MarianMTModel": "text2text-generation",
     "Model": "feature-extraction",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from tokenizers import AddedToken
 from tokenizers.processors import TemplateProcessing
 from transformers import (
     AutoModelForCausalLM,
@@ -23,6 +24,9 @@ from transformers import (
     Qwen2Config,
     Qwen3Config,
     T5Config,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
 )
 
 from examples.tiny.make_checkpoint import make_tokenizer
@@ -146,6 +150,61 @@ def make_seq2seq(folder: Path, family: str, seed: int = 0, **generation: Any) ->
     model.generation_config = GenerationConfig(**ids, **generation)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def make_whisper(folder: Path, seed: int = 0, *, multilingual: bool = True) -> None:
+    """Write a Whisper checkpoint that hears one second.
+
+    Args:
+        folder: Where to.
+        seed: Of the weights.
+        multilingual: Whether it knows languages and tasks.
+    """
+    backend = make_tokenizer(480).backend_tokenizer
+    special = ("<|startoftranscript|>", "<|en|>", "<|de|>", "<|transcribe|>", "<|notimestamps|>")
+    backend.add_special_tokens([AddedToken(token, normalized=False) for token in special])
+    start, english, german, transcribe, timeless = map(backend.token_to_id, special)
+    end = backend.token_to_id("<|endoftext|>")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="<|endoftext|>", pad_token="<|endoftext|>"
+    )
+    ids = {"eos_token_id": end, "pad_token_id": end, "decoder_start_token_id": start}
+    torch.manual_seed(seed)
+    config = WhisperConfig(
+        vocab_size=len(tokenizer),
+        d_model=64,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=128,
+        decoder_ffn_dim=128,
+        max_source_positions=50,
+        max_target_positions=64,
+        bos_token_id=end,
+        suppress_tokens=None,
+        begin_suppress_tokens=None,
+        **ids,
+    )
+    model = WhisperForConditionalGeneration(config).eval()
+    randomize(model)
+    languages: dict[str, Any] = {
+        "is_multilingual": True,
+        "lang_to_id": {"<|en|>": english, "<|de|>": german},
+        "task_to_id": {"transcribe": transcribe},
+    }
+    model.generation_config = GenerationConfig(
+        **ids,
+        max_length=64,
+        no_timestamps_token_id=timeless,
+        suppress_tokens=[5, 6, start, english, german, transcribe],
+        begin_suppress_tokens=[220, end],
+        return_timestamps=False,
+        **(languages if multilingual else {"is_multilingual": False}),
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    WhisperFeatureExtractor(chunk_length=1).save_pretrained(folder)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""The first stage of speech recognition: samples to a log-mel spectrogram."""

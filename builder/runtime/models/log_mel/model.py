@@ -1,0 +1,44 @@
+"""Triton Python model: AUDIO in, input_features out."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from .spectrogram import AudioError, LogMel
+
+
+class TritonPythonModel:
+    """Makes spectrograms; refuses bad audio with one sentence."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Read the settings from the model config's parameters."""
+        config = json.loads(args["model_config"])
+        value = {name: entry["string_value"] for name, entry in config["parameters"].items()}
+        folder = Path(args["model_repository"]) / args["model_version"]
+        self._log_mel = LogMel(
+            filters=np.load(folder / "mel_filters.npy"),
+            n_fft=int(value["n_fft"]),
+            hop_length=int(value["hop_length"]),
+            sampling_rate=int(value["sampling_rate"]),
+            samples=int(value["samples"]),
+        )
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer each request on its own; one bad request does not fail its batch."""
+        responses = []
+        for request in requests:
+            audio = pb_utils.get_input_tensor_by_name(request, "AUDIO").as_numpy()
+            try:
+                for row in audio:
+                    self._log_mel.check(row)
+            except AudioError as error:
+                refusal = pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
+                responses.append(pb_utils.InferenceResponse(error=refusal))
+                continue
+            features = np.stack([self._log_mel(row) for row in audio])
+            tensor = pb_utils.Tensor("input_features", np.ascontiguousarray(features))
+            responses.append(pb_utils.InferenceResponse([tensor]))
+        return responses
