@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from builder.evaluate.dataset import Item
     from builder.evaluate.sides import Side
 
+_AGREEMENT = 0.999
+"""Share of the answers that `--compare` asks for; torch and ONNX Runtime round differently."""
+
 
 def evaluate(
     spec: Annotated[
@@ -42,10 +45,19 @@ def evaluate(
     questions: Annotated[int, typer.Option(min=1, help="Number of digit questions.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the digit questions.")] = 0,
     kept: Annotated[
-        list[int] | None,
-        typer.Option(metavar="K", help="Visual tokens to keep; repeatable; default: the built K."),
+        list[str] | None,
+        typer.Option(
+            "--kept",
+            "--visual-tokens",
+            metavar="K",
+            help="Visual tokens to keep; several with commas; default: the built K.",
+        ),
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Questions at the same time.")] = 8,
+    compare: Annotated[
+        bool,
+        typer.Option("--compare", help="Exit 1 if SPEC and --url agree on less than 99.9%."),
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here too.")
     ] = None,
@@ -53,13 +65,15 @@ def evaluate(
     """Count right answers by kind, with 95% intervals; SPEC and --url together are compared."""
     if spec is None and url is None:
         raise SpecError("give a spec, --url HOST:PORT of a served pipeline, or both to compare")
+    if compare and (spec is None or url is None):
+        raise SpecError("--compare needs both a spec and --url HOST:PORT of where it is served")
+    wanted = _counts(kept or [])
     if output is not None and not output.absolute().parent.is_dir():
         raise SpecError(f"--json is {output}, but its folder does not exist")
     items = _items(data, questions, seed)
     sides = _sides(spec, url, model, concurrency)
     results: list[dict[str, Any]] = []
     console = Console()
-    wanted: list[int | None] = [*kept] if kept else [None]
     for tokens in wanted:
         answers = {side.name: _ask(side, items, tokens) for side in sides}
         results.append(_show(console, items, answers, tokens))
@@ -71,6 +85,20 @@ def evaluate(
             "results": results,
         }
         output.write_text(json.dumps(result, indent=2) + "\n")
+    if compare and any(row["agree"]["accuracy"] < _AGREEMENT for row in results):
+        raise typer.Exit(1)
+
+
+def _counts(texts: list[str]) -> list[int | None]:
+    """The values of --kept; [None], the built K, where there are none."""
+    parts = [part for text in texts for part in text.split(",")]
+    try:
+        values = [int(part) for part in parts]
+    except ValueError:
+        values = [0]
+    if min(values, default=1) < 1:
+        raise SpecError(f"--kept {','.join(parts)}: not a list of whole numbers from 1, like 64,16")
+    return [*dict.fromkeys(values)] or [None]
 
 
 def _items(data: Path | None, questions: int, seed: int) -> Sequence[Item]:
@@ -83,14 +111,18 @@ def _items(data: Path | None, questions: int, seed: int) -> Sequence[Item]:
 
 def _sides(spec: Path | None, url: str | None, model: str, concurrency: int) -> list[Side]:
     from builder.evaluate.sides import Served, Torch
-    from builder.spec.load import load_spec
+    from builder.spec.load import load_any_spec
+    from builder.spec.models import Spec
 
     sides: list[Side] = []
     if url is not None:
         sides.append(Served(url, model, concurrency))
     if spec is not None:
+        loaded = load_any_spec(spec)
+        if not isinstance(loaded, Spec):
+            raise SpecError(f"{spec}: no arr-coc pipeline; only those answer about pictures")
         quiet()
-        sides.append(Torch(load_spec(spec), spec.resolve().parent))
+        sides.append(Torch(loaded, spec.resolve().parent))
     return sides
 
 
@@ -129,6 +161,12 @@ def _show(
         equal = [same(a, b) for a, b in zip(*answers.values(), strict=True)]
         total = Share("agree", sum(equal), len(equal))
         result["agree"] = total.as_dict()
+        result["differences"] = [
+            {"question": number, "prompt": item.prompt, "answer": item.answer}
+            | {name: texts[number] for name, texts in answers.items()}
+            for number, (item, equals) in enumerate(zip(asked, equal, strict=True))
+            if not equals
+        ]
         console.print(
             f"{' and '.join(answers)} agree on {total.right} of {total.asked} answers "
             f"({total.value:.2%})",

@@ -12,6 +12,7 @@ from builder.spec.models import Spec
 from clients import AnswerError, GenerationOptions, Question, answer, statistics
 
 _REACH_TIMEOUT = 10.0  # seconds
+_ANSWER_TIMEOUT = 120.0  # seconds
 
 Answers = list[str]
 
@@ -70,7 +71,7 @@ class Served:
             item = items[place]
             question = Question(item.image, item.prompt, GenerationOptions(visual_tokens=kept))
             try:
-                text = answer(self._url, question, model=self._model).text
+                text = answer(self._url, question, model=self._model, timeout=_ANSWER_TIMEOUT).text
             except AnswerError as error:
                 stop.set()
                 raise RequestError(

@@ -90,6 +90,10 @@ def test_a_bad_line_is_named(tmp_path: Path, text: str, says: str) -> None:
         (["--url", "localhost:1", "--data", "nowhere.jsonl"], "nowhere.jsonl: can't be read"),
         (["specs/digits.yaml", "--json", "no/such/folder.json"], "its folder does not exist"),
         (["specs/digits.yaml", "--kept", "17", "--questions", "1"], "keeps at most 16"),
+        (["specs/digits.yaml", "--kept", "16,no"], "--kept 16,no: not a list of whole numbers"),
+        (["specs/digits.yaml", "--kept", "3,0"], "not a list of whole numbers from 1"),
+        (["specs/digits.yaml", "--compare"], "--compare needs both"),
+        (["nowhere.yaml"], "no such spec file"),
     ],
 )
 def test_a_users_mistake_is_a_sentence(arguments: list[str], says: str) -> None:
@@ -98,3 +102,16 @@ def test_a_users_mistake_is_a_sentence(arguments: list[str], says: str) -> None:
     assert done.returncode == 2
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_spec_of_another_kind_is_a_sentence(tmp_path: Path) -> None:
+    spec = tmp_path / "sentences.yaml"
+    spec.write_text("name: sentences\ntask: feature-extraction\ncheckpoint: {path: model}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "builder", "eval", str(spec)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "only those answer about pictures" in done.stderr
