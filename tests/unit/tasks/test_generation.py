@@ -1,0 +1,323 @@
+"""Tasks that generate text: limits, rules, templates, failures; without a server."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    GPT2Config,
+    GPT2Model,
+    LlamaConfig,
+    LogitsProcessorList,
+    MinLengthLogitsProcessor,
+    NoRepeatNGramLogitsProcessor,
+    SuppressTokensAtBeginLogitsProcessor,
+    SuppressTokensLogitsProcessor,
+    WhisperFeatureExtractor,
+)
+
+from builder.errors import BuilderError, CheckpointError, SpecError
+from builder.render.sources import copy_sources
+from builder.render.templates import render_template
+from builder.runtime.models.generate.chat import ChatError, ChatTemplate
+from builder.runtime.models.log_mel.spectrogram import AudioError
+from builder.runtime.models.seq2seq.rules import Rules
+from builder.spec.load import load_any_spec
+from builder.spec.task import TaskCheckpoint, TaskSpec
+from builder.tasks.build import TaskBuild
+from builder.tasks.checkpoint import open_checkpoint
+from builder.tasks.registry import guess_task, kind_of
+from examples.tiny.generation import make_causal, make_seq2seq, make_whisper
+
+
+class Quiet:
+    def start(self, steps: int) -> None: ...
+
+    def step(self, text: str) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("generation")
+    make_causal(folder / "llama", "llama")
+    make_causal(folder / "mistral", "mistral")
+    make_seq2seq(folder / "t5", "t5")
+    make_seq2seq(folder / "bart", "bart")
+    make_whisper(folder / "whisper")
+    return folder
+
+
+TASKS = {
+    "llama": "text-generation",
+    "mistral": "text-generation",
+    "t5": "text2text-generation",
+    "bart": "text2text-generation",
+    "whisper": "automatic-speech-recognition",
+}
+
+
+def spec_of(path: str, **keys: Any) -> TaskSpec:
+    task = keys.pop("task", None) or TASKS[path]
+    return TaskSpec.model_validate(
+        {"name": "it", "task": task, "checkpoint": {"path": path}, **keys}
+    )
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_init_writes_a_spec_that_fits(name: str, folder: Path) -> None:
+    files = open_checkpoint(TaskCheckpoint(path=name), folder)
+    assert guess_task(files) == TASKS[name]
+    described = kind_of(spec_of(name), folder).describe()
+    text = render_template(
+        described.template, name="it", path=f'"{name}"', task=TASKS[name], kind=described, threads=1
+    )
+    path = folder / f"{name}.yaml"
+    path.write_text(text)
+    spec = load_any_spec(path)
+    assert isinstance(spec, TaskSpec)
+    configs = kind_of(spec, folder).configs()
+    assert configs[-1].name == "it"
+    if TASKS[name] == "text-generation":
+        assert spec.generation is not None
+        assert spec.generation.max_sequence_length == (128 if name == "mistral" else 256)
+
+
+@pytest.mark.parametrize(
+    ("path", "generation", "sentence"),
+    [
+        ("llama", {"max_sequence_length": 512}, "512 is beyond the 256 positions"),
+        ("mistral", {"max_sequence_length": 200}, "200 is beyond the 128 positions"),
+        ("llama", {"max_sequence_length": 64, "max_tokens": 64}, "64 leaves no room for a prompt"),
+        ("llama", {"engine": "vllm"}, "vllm needs target: gpu"),
+        ("t5", {"slots": 4}, r"generation.slots has no meaning for text2text-generation"),
+        ("bart", {"max_tokens": 300}, "300 is beyond the 256 positions"),
+        ("whisper", {"max_tokens": 64}, "64 is beyond the 61 positions"),
+    ],
+)
+def test_a_spec_that_asks_too_much(
+    path: str, generation: dict[str, Any], sentence: str, folder: Path
+) -> None:
+    with pytest.raises(SpecError, match=sentence):
+        kind_of(spec_of(path, generation=generation), folder)
+
+
+def test_keys_that_a_task_has_not(folder: Path) -> None:
+    with pytest.raises(SpecError, match="sequence_buckets has no meaning for text-generation"):
+        kind_of(spec_of("llama", sequence_buckets=[16]), folder)
+    with pytest.raises(ValueError, match="generation is only for"):
+        spec_of("llama", task="fill-mask", generation={})
+    with pytest.raises(ValueError, match="engine arguments need engine: vllm"):
+        spec_of("llama", generation={"vllm": {"seed": 1}})
+
+
+def _changed(source: Path, target: Path, name: str, **values: Any) -> Path:
+    """A copy of a checkpoint with changed values in one JSON file."""
+    target.mkdir()
+    for path in source.iterdir():
+        (target / path.name).write_bytes(path.read_bytes())
+    content = json.loads((target / name).read_text())
+    content.update(values)
+    (target / name).write_text(json.dumps(content))
+    return target
+
+
+def test_checkpoints_that_can_not_generate(folder: Path, tmp_path: Path) -> None:
+    def refused(path: Path, sentence: str, task: str = "text-generation") -> None:
+        with pytest.raises(CheckpointError, match=sentence):
+            kind_of(spec_of(str(path), task=task), folder)
+
+    tokenizer = AutoTokenizer.from_pretrained(folder / "llama")
+    GPT2Model(GPT2Config(n_embd=8, n_layer=1, n_head=1)).save_pretrained(tmp_path / "headless")
+    tokenizer.save_pretrained(tmp_path / "headless")
+    refused(tmp_path / "headless", "a checkpoint for feature-extraction, not for text-generation")
+
+    config = BertConfig(is_decoder=True, architectures=["BertLMHeadModel"])
+    config.save_pretrained(tmp_path / "bert")
+    refused(tmp_path / "bert", "'bert' model; text-generation exports llama, mistral, qwen2")
+
+    config = LlamaConfig(
+        rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0},
+        architectures=["LlamaForCausalLM"],
+    )
+    config.save_pretrained(tmp_path / "dynamic")
+    refused(tmp_path / "dynamic", "rope_type 'dynamic'.*which the exported decoder does not have")
+
+    source = folder / "llama"
+    endless = _changed(source, tmp_path / "e", "generation_config.json", eos_token_id=None)
+    for name, key in (("config.json", "eos_token_id"), ("tokenizer_config.json", "eos_token")):
+        content = json.loads((endless / name).read_text())
+        (endless / name).write_text(json.dumps({**content, key: None}))
+    refused(endless, "names no end-of-sequence token, so no answer would end; set eos_token_id")
+
+    broken = _changed(source, tmp_path / "b", "tokenizer_config.json", chat_template="{% if %}")
+    (broken / "chat_template.jinja").write_text("{% if %}")
+    refused(broken, "its chat template is not valid")
+
+    several = {"bad_words_ids": [[1, 2]]}
+    words = _changed(folder / "t5", tmp_path / "w", "generation_config.json", **several)
+    refused(words, "bad_words_ids of several tokens", "text2text-generation")
+
+    lost = _changed(folder / "whisper", tmp_path / "l", "generation_config.json", language="fr")
+    refused(lost, "has no 'fr'", "automatic-speech-recognition")
+    (lost / "preprocessor_config.json").unlink()
+    refused(lost, "has no preprocessor_config.json", "automatic-speech-recognition")
+
+
+def test_vllm_is_rendered_and_valid(folder: Path, tmp_path: Path) -> None:
+    generation = {"engine": "vllm", "slots": 16, "vllm": {"gpu_memory_utilization": 0.5}}
+    spec = spec_of("llama", target="gpu", generation=generation)
+    report = TaskBuild(spec, folder / "spec.yaml", tmp_path / "repository", Quiet()).run()
+    assert report.parity == []
+    arguments = json.loads((tmp_path / "repository/it/1/model.json").read_text())
+    assert arguments == {
+        "model": str(folder / "llama"),
+        "dtype": "auto",
+        "max_model_len": 256,
+        "max_num_seqs": 16,
+        "gpu_memory_utilization": 0.5,
+    }
+    text = (tmp_path / "repository/it/config.pbtxt").read_text()
+    assert 'backend: "vllm"' in text
+    assert "kind: KIND_MODEL" in text
+    assert "decoupled: true" in text
+
+
+def test_vllm_serves_architectures_that_are_not_exported(folder: Path, tmp_path: Path) -> None:
+    config = _changed(folder / "llama", tmp_path / "olmo", "config.json", model_type="olmo2")
+    spec = spec_of(str(config), task="text-generation", target="gpu", generation={"engine": "vllm"})
+    assert kind_of(spec, folder).configs()[0].kind == "vllm"
+    with pytest.raises(CheckpointError, match=r"'olmo2' model.*engine: vllm serves others"):
+        kind_of(spec_of(str(config), task="text-generation"), folder)
+
+
+CONVERSATION = [
+    {"role": "system", "content": " ä <b> "},
+    {"role": "user", "content": "x\n", "extra": {"b": 1, "a": [None, 2.5]}},
+]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for m in messages %}\n  {{ m['role'] }}: {{ m.content | trim }}\n{% endfor %}",
+        "{{ bos_token }}{% for m in messages %}{{ m | tojson(indent=2) }}{% endfor %}",
+        "{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}{{ m.content }}"
+        "{% endfor %}{% if add_generation_prompt %}GO{% endif %}",
+        "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}",
+        "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}"
+        "{% endfor %}{{ ns.n }} {{ tools is none }} {{ strftime_now('%') }}",
+    ],
+)
+def test_templates_are_rendered_as_transformers_renders_them(template: str, folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder / "llama")
+    tokenizer.bos_token = "<|im_start|>"
+    wanted = tokenizer.apply_chat_template(
+        CONVERSATION, chat_template=template, tokenize=False, add_generation_prompt=True
+    )
+    special = {k: v for k, v in tokenizer.special_tokens_map.items() if isinstance(v, str)}
+    assert ChatTemplate(template, special).render(json.dumps(CONVERSATION)) == wanted
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ messages.__class__.__mro__ }}",
+        "{{ messages.append({}) }}",
+        "{{ cycler.__init__.__globals__ }}",
+        "{{ messages[0].content.foo.bar }}",
+        "{{ 'x' * 10 ** 100 }}",
+        "{{ raise_exception('no such role') }}",
+    ],
+)
+def test_templates_can_do_no_harm(template: str) -> None:
+    with pytest.raises(ChatError, match="MESSAGES does not suit the chat template"):
+        ChatTemplate(template, {}).render(json.dumps(CONVERSATION))
+
+
+def test_rules_are_those_of_transformers() -> None:
+    rng = np.random.default_rng(0)
+    rules = Rules(
+        start=(1,),
+        end=(2,),
+        suppress=(3, 4),
+        begin_suppress=(5,),
+        min_new_tokens=3,
+        no_repeat_ngram=2,
+    )
+    processors = LogitsProcessorList(
+        [
+            NoRepeatNGramLogitsProcessor(2),
+            MinLengthLogitsProcessor(4, [2]),
+            SuppressTokensLogitsProcessor([3, 4]),
+            SuppressTokensAtBeginLogitsProcessor([5], 1),
+        ]
+    )
+    for length in range(8):
+        tokens = rng.integers(5, 9, length).tolist()
+        logits = rng.normal(size=10).astype(np.float32)
+        ids = torch.tensor([[1, *tokens]])
+        wanted = processors(ids, torch.from_numpy(logits.copy())[None])[0].numpy()
+        np.testing.assert_array_equal(rules.apply(logits, [1], tokens, 20), wanted)
+
+
+def test_forced_tokens() -> None:
+    rules = Rules(start=(1,), end=(2,), forced_bos=7, forced_eos=2)
+    logits = np.zeros(10, dtype=np.float32)
+    logits[4] = 1.0
+    chosen = [int(rules.apply(logits, [1], [0] * n, 4).argmax()) for n in range(4)]
+    assert chosen == [7, 4, 4, 2]
+    again = Rules.from_json(
+        json.dumps({"start": [1], "end": [2], "forced_bos": 7, "forced_eos": 2})
+    )
+    assert again == rules
+
+
+def test_spectrograms_are_those_of_whisper(folder: Path) -> None:
+    kind: Any = kind_of(spec_of("whisper"), folder)
+    extractor = WhisperFeatureExtractor.from_pretrained(folder / "whisper")
+    rng = np.random.default_rng(1)
+    for size in (1, 399, 9000, 16000):
+        audio = (rng.normal(size=size) * 0.1).astype(np.float32)
+        wanted = extractor(audio, sampling_rate=16000, return_tensors="np").input_features[0]
+        np.testing.assert_allclose(kind.log_mel(audio), wanted, rtol=0, atol=1e-5)
+    for audio, sentence in (
+        (np.zeros(0), "no samples"),
+        (np.zeros(16001), "1.0 seconds at 16000 Hz; at most 1 are allowed"),
+        (np.array([np.nan]), "no finite numbers"),
+    ):
+        with pytest.raises(AudioError, match=sentence):
+            kind.log_mel.check(audio.astype(np.float32))
+
+
+@pytest.mark.parametrize("stage", ["generate", "seq2seq", "log_mel", "language", "tokenize"])
+def test_a_stage_lies_flat_with_what_it_borrows(stage: str, tmp_path: Path) -> None:
+    copy_sources(stage, tmp_path)
+    names = {path.stem for path in tmp_path.iterdir()}
+    assert "model" in names
+    assert "__init__" not in names
+    for path in tmp_path.iterdir():
+        for line in path.read_text().splitlines():
+            assert not line.startswith("from ..")
+            if line.startswith("from ."):
+                assert line.split()[1].lstrip(".") in names
+
+
+def test_no_weights_for_the_head(folder: Path, tmp_path: Path) -> None:
+    """A config that claims a head which the weights lack is refused at the export."""
+    config = GPT2Config(
+        n_embd=8, n_layer=1, n_head=1, vocab_size=512, eos_token_id=1, tie_word_embeddings=False
+    )
+    GPT2Model(config).save_pretrained(tmp_path / "headless")
+    AutoTokenizer.from_pretrained(folder / "llama").save_pretrained(tmp_path / "headless")
+    path = tmp_path / "headless" / "config.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "architectures": ["GPT2LMHeadModel"]}))
+    spec = spec_of("headless", task="text-generation")
+    with pytest.raises(BuilderError, match=r"has no weights for lm_head.weight \(1 missing\)"):
+        TaskBuild(spec, tmp_path / "spec.yaml", tmp_path / "repository", Quiet()).run()
+    assert not (tmp_path / "repository").exists()
