@@ -170,15 +170,24 @@ class FoldedRelevance(nn.Module):
         """Select the token cells to keep.
 
         Args:
-            pixels: uint8 [B, rows * cell, cols * cell, 3].
+            pixels: uint8 [B, rows * cell, cols * cell, 3]; or [B, P, ...] with P pictures, each
+                scored for itself, of whose cells together K are kept.
             query_ids: int32 [B, L], right-padded with any valid id.
             query_length: int32 [B, 1].
 
         Returns:
-            Kept indices int32 [B, K], most relevant first, and relevance fp32 [B, rows, cols].
+            Kept indices int32 [B, K], most relevant first, and relevance fp32 [B, rows, cols]
+            ([B, P * rows, cols] with P pictures, one below the other).
         """
         textures = self._textures(pixels)
         wanted, to_balancer = self._question(query_ids, query_length)
+        batch, several = pixels.shape[0], pixels.ndim == 5
+        if several:
+            # The question is the same for each picture.
+            wanted, to_balancer = (
+                x.unsqueeze(1).expand(-1, pixels.shape[1], *x.shape[1:]).flatten(0, 1)
+                for x in (wanted, to_balancer)
+            )
         mass = textures.exp()
         total = mass.sum(dim=1, keepdim=True) + self.place_mass
         moment = (mass * textures).sum(dim=1, keepdim=True) + self.place_moment
@@ -193,4 +202,7 @@ class FoldedRelevance(nn.Module):
         scores = torch.cat((entropy, salience, agreement), dim=1)
         weights = self.balancer.weigh(scores, to_balancer)
         relevance = (weights.unsqueeze(1) @ scores).squeeze(1)
+        if several:
+            joint = relevance.reshape(batch, -1)
+            return allocate(joint, self.kept), joint.reshape(batch, -1, self.grid[1]).float()
         return allocate(relevance, self.kept), relevance.reshape(-1, *self.grid).float()

@@ -29,13 +29,47 @@ class PromptFormat:
         """
         if not tokenizer.chat_template:
             raise CheckpointError("the checkpoint's tokenizer has no chat template")
-        content = [{"type": "image"}, {"type": "text", "text": _SENTINEL}]
-        text = tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-        )
-        parts = text.split(_SENTINEL)
+        parts = _render(tokenizer, 1).split(_SENTINEL)
         if len(parts) != 2:
             raise CheckpointError(
                 "the checkpoint's chat template does not hold the question exactly once"
             )
         return cls(*parts)
+
+    @staticmethod
+    def prefixes(tokenizer: Any, most: int) -> list[str]:
+        """The prefix of a prompt with 1 picture, with 2, and so on.
+
+        Two pictures or more are numbered ("Picture 1: ") where the checkpoint's template can, as
+        Qwen's does when asked to (`add_vision_id`): a question may then name one of them.
+
+        Args:
+            tokenizer: The checkpoint's.
+            most: Most pictures.
+
+        Raises:
+            CheckpointError: the template puts something else behind the question.
+        """
+        first = PromptFormat.from_tokenizer(tokenizer)
+        prefixes = [first.prefix]
+        for pictures in range(2, most + 1):
+            text = _render(tokenizer, pictures, add_vision_id=True)
+            prefix, _, suffix = text.partition(_SENTINEL)
+            if suffix != first.suffix:
+                raise CheckpointError(
+                    f"the checkpoint's chat template does not take {pictures} pictures before a "
+                    "question; set max_pictures to 1"
+                )
+            prefixes.append(prefix)
+        return prefixes
+
+
+def _render(tokenizer: Any, pictures: int, **options: bool) -> str:
+    content = [{"type": "image"}] * pictures + [{"type": "text", "text": _SENTINEL}]
+    text: str = tokenizer.apply_chat_template(
+        [{"role": "user", "content": content}],
+        tokenize=False,
+        add_generation_prompt=True,
+        **options,
+    )
+    return text

@@ -4,7 +4,7 @@ The base model runs through transformers' own forward; nothing here is exported 
 Picture decoding and tokenization are the served code itself.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -20,9 +20,11 @@ from transformers.vision_utils import (
     get_vision_position_ids,
 )
 
+from builder.arr_coc.allocator import allocate
 from builder.arr_coc.checkpoint import ArrCoc
+from builder.arr_coc.prompt import PromptFormat
 from builder.runtime.models.preprocess.grids import nearest_grid
-from builder.runtime.models.preprocess.image import decode, to_pixels
+from builder.runtime.models.preprocess.image import decode_all, to_pixels
 from builder.runtime.models.preprocess.prompt import Prompt, PromptEncoder
 from builder.spec.models import Spec
 
@@ -35,7 +37,7 @@ class ReferenceAnswer:
         text: The answer.
         token_ids: Generated ids, the end token included.
         kept_indices: int32 [K], most relevant first.
-        relevance: [rows, cols].
+        relevance: [rows, cols]; of P pictures [P * rows, cols], one below the other.
         prompt_tokens: Tokens of the prompt, visual ones included.
     """
 
@@ -72,23 +74,30 @@ class Reference:
         with _tokenizer_file(source) as path:
             self.prompts = PromptEncoder(
                 path,
-                source.facts.prompt.prefix,
+                PromptFormat.prefixes(source.facts.tokenizer, spec.max_pictures),
                 source.facts.prompt.suffix,
                 spec.limits.max_query_tokens,
             )
 
     def pixels(self, image: bytes, grid: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """Decode and resize: uint8 [H, W, 3], to the grid that fits where none is given."""
-        picture = decode(image, self.spec.limits.max_image_pixels)
+        pixels: NDArray[np.uint8] = self.pixels_of([image], grid)[0]
+        return pixels
+
+    def pixels_of(
+        self, images: Sequence[bytes], grid: tuple[int, int] | None = None
+    ) -> NDArray[np.uint8]:
+        """The same of the pictures of a request: uint8 [P, H, W, 3], one grid for all."""
+        pictures = decode_all(images, self.spec.limits.max_image_pixels)
         grids = [each.shape for each in self.spec.all_grids]
-        rows, cols = grid or nearest_grid(grids, picture.size)
+        rows, cols = grid or nearest_grid(grids, [picture.size for picture in pictures])
         cell = self.source.facts.cell_size
-        return to_pixels(picture, rows * cell, cols * cell)
+        return np.stack([to_pixels(picture, rows * cell, cols * cell) for picture in pictures])
 
     def grid_of(self, pixels: torch.Tensor) -> tuple[int, int]:
-        """Token cells (rows, cols) of uint8 [H, W, 3] pixels."""
+        """Token cells (rows, cols) of uint8 [..., H, W, 3] pixels."""
         cell = self.source.facts.cell_size
-        return pixels.shape[0] // cell, pixels.shape[1] // cell
+        return pixels.shape[-3] // cell, pixels.shape[-2] // cell
 
     def padded_query(self, prompt: Prompt) -> tuple[torch.Tensor, torch.Tensor]:
         """Query ids int32 [1, L] and their number int32 [1, 1]."""
@@ -116,16 +125,26 @@ class Reference:
     def see(
         self, pixels: torch.Tensor, kept: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """What the stock tower makes of uint8 [H, W, 3] pixels.
+        """What the stock tower makes of uint8 [H, W, 3] or [P, H, W, 3] pixels.
 
         Args:
-            pixels: The picture.
+            pixels: The picture, or P of them, which do not see each other.
             kept: Cells that the tower sees, int [K] in any order; None for the whole picture.
+                Those of the second picture come behind the rows * cols of the first.
 
         Returns:
             Visual embeddings [N or K, D] in raster order of the cells, and DeepStack features
             [L, N or K, D] (None where the tower has none).
         """
+        if pixels.ndim == 4:
+            rows, cols = self.grid_of(pixels)
+            seen = []
+            for number, picture in enumerate(pixels):
+                own = None if kept is None else kept[kept // (rows * cols) == number]
+                if own is None or len(own):
+                    seen.append(self.see(picture, None if own is None else own % (rows * cols)))
+            several = [layers for _, layers in seen if layers is not None]
+            return torch.cat([e for e, _ in seen]), torch.cat(several, dim=1) if several else None
         patches, grid = self.patch_values(pixels)
         merge = self.source.visual.config.spatial_merge_size
         positions: dict[str, torch.Tensor] = {}
@@ -165,11 +184,11 @@ class Reference:
         """`see` as the spec's `prune` says, spread over all N cells (zeros where not seen)."""
         if self.spec.prune == "after_vision":
             return self.see(pixels)
-        rows, cols = self.grid_of(pixels)
+        whole_cells = int(np.prod((*pixels.shape[:-3], *self.grid_of(pixels))))
         cells = kept.long().sort().values
 
         def spread(x: torch.Tensor) -> torch.Tensor:
-            whole = x.new_zeros((*x.shape[:-2], rows * cols, x.shape[-1]))
+            whole = x.new_zeros((*x.shape[:-2], whole_cells, x.shape[-1]))
             whole[..., cells, :] = x
             return whole
 
@@ -178,13 +197,40 @@ class Reference:
 
     @torch.no_grad()
     def select(self, pixels: torch.Tensor, prompt: Prompt) -> tuple[torch.Tensor, torch.Tensor]:
-        """Kept indices int32 [K], most relevant first, and relevance [rows, cols]."""
+        """Kept indices int32 [K], most relevant first, and relevance [rows, cols].
+
+        Of uint8 [P, H, W, 3] pixels the K are the most relevant of all P * rows * cols cells, and
+        the relevance is [P * rows, cols].
+        """
         ids, length = self.padded_query(prompt)
         grid = self.grid_of(pixels)
+        if pixels.ndim == 4:
+            pictures = len(pixels)
+            _, each = self.source.relevance(
+                pixels,
+                ids.expand(pictures, -1),
+                length.expand(pictures, -1),
+                self.source.embeddings,
+                grid,
+                1,
+            )
+            joint = allocate(each.reshape(1, -1), self.spec.kept_tokens)
+            return joint[0], each.reshape(-1, grid[1])
         kept, relevance = self.source.relevance(
             pixels[None], ids, length, self.source.embeddings, grid, self.spec.kept_tokens
         )
         return kept[0], relevance[0]
+
+    @property
+    def _image_token(self) -> int:
+        return self.source.facts.image_token_id
+
+    def whole_prompt(self, prompt: Prompt, grid: tuple[int, int]) -> list[int]:
+        """Ids with a visual token for every cell of every picture, as transformers takes them."""
+        ids: list[int] = []
+        for token in prompt.prompt_ids:
+            ids += [token] * (grid[0] * grid[1] if token == self._image_token else 1)
+        return ids
 
     def _sequence(
         self,
@@ -196,33 +242,27 @@ class Reference:
     ) -> _Sequence:
         """The pruned prompt, of visual embeddings [N, D] and DeepStack features [L, N, D].
 
-        The positions are the base model's own for the whole picture; then the cells that are
-        not kept are dropped.
+        N are the cells of all its pictures. The positions are the base model's own for the whole
+        pictures; then the cells that are not kept are dropped.
         """
-        cells, merge = len(embeds), self.source.visual.config.spatial_merge_size
-        at = prompt.prompt_ids.index(self.source.facts.image_token_id)
-        ids = torch.tensor(
-            prompt.prompt_ids[:at]
-            + [self.source.facts.image_token_id] * cells
-            + prompt.prompt_ids[at + 1 :]
-        )[None]
+        merge, image = self.source.visual.config.spatial_merge_size, self._image_token
+        ids = torch.tensor(self.whole_prompt(prompt, grid))[None]
+        visual = ids[0] == image
+        pictures = prompt.prompt_ids.count(image)
         positions, _ = self.source.model.model.get_rope_index(
             ids,
-            (ids == self.source.facts.image_token_id).int(),
-            image_grid_thw=torch.tensor([[1, grid[0] * merge, grid[1] * merge]]),
+            visual[None].int(),
+            image_grid_thw=torch.tensor([[1, grid[0] * merge, grid[1] * merge]] * pictures),
         )
         vectors = self.source.embeddings[ids[0]].clone()
-        vectors[at : at + cells] = embeds
-        keep = torch.ones(ids.shape[1], dtype=torch.bool)
-        keep[at : at + cells] = False
-        keep[at + kept.long()] = True
+        vectors[visual] = embeds
+        keep = ~visual
+        keep[visual.nonzero()[:, 0][kept.long()]] = True
         deepstack = {}
         if features is not None:
-            visual = torch.zeros_like(keep)
-            visual[at : at + cells] = True
             deepstack = {
                 "visual_pos_masks": visual[keep][None],
-                "deepstack_visual_embeds": list(features[:, keep[at : at + cells]]),
+                "deepstack_visual_embeds": list(features[:, keep[visual]]),
             }
         return _Sequence(
             vectors[keep][None], positions[:, :, keep], int(positions.max()) + 1, deepstack
@@ -231,21 +271,22 @@ class Reference:
     @torch.no_grad()
     def answer(
         self,
-        image: bytes,
+        image: bytes | Sequence[bytes],
         question: str,
         max_tokens: int | None = None,
         visual_tokens: int | None = None,
     ) -> ReferenceAnswer:
-        """Answer a question about a picture, greedily.
+        """Answer a question about a picture or several, greedily.
 
         Args:
-            image: The encoded picture.
+            image: The encoded picture or pictures.
             question: The question.
             max_tokens: Most tokens to generate; the spec's default where None.
             visual_tokens: Visual tokens to keep; the spec's K where None.
         """
-        pixels = torch.from_numpy(self.pixels(image).copy())
-        prompt = self.prompts.encode(question.encode())
+        images = [image] if isinstance(image, bytes) else list(image)
+        pixels = torch.from_numpy(self.pixels_of(images))
+        prompt = self.prompts.encode(question.encode(), len(images))
         kept, relevance = self.select(pixels, prompt)
         # The tower sees the built K, however many of them the request asks for.
         embeds, features = self.visual_tokens(pixels, kept)

@@ -90,22 +90,34 @@ class _Attention(nn.Module):
             self.add_module(name, linear)
 
     def forward(
-        self, x: torch.Tensor, places: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+        self,
+        x: torch.Tensor,
+        places: torch.Tensor,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        mask: torch.Tensor | None,
     ) -> torch.Tensor:
-        """[B * S, D] of B pictures -> the same; places int64 [B, S] are rows of the tables."""
+        """[B * S, D] of B pictures -> the same; places int64 [B, S] are rows of the tables.
+
+        `mask` bool [B, 1, S, S] says which patches see each other; None: all of them.
+        """
         length, width = places.shape[1], x.shape[-1]
         query, key, value = (
             self.get_submodule(name)(x).reshape(-1, length, width)
             for name in ("query", "key", "value")
         )
-        if self.fused:
+        if self.fused and mask is None:
             query = rotary_embedding(query, places, cos, sin)
             key = rotary_embedding(key, places, cos, sin)
             mixed = multi_head_attention(query, key, value, self.heads)
         else:
             # Constants where every place is wanted.
-            tables = (cos, sin) if places.shape[1] == cos.shape[0] else (cos[places], sin[places])
-            mixed = self._plain(query, key, value, *(t.unsqueeze(-3) for t in tables))
+            whole = mask is None and places.shape[1] == cos.shape[0]
+            cos, sin = (
+                table.unsqueeze(-3)
+                for table in ((cos, sin) if whole else (cos[places], sin[places]))
+            )
+            mixed = self._plain(query, key, value, cos, sin, mask)
         return self.proj(mixed.reshape(-1, width))  # type: ignore[no-any-return]
 
     def _plain(
@@ -115,8 +127,9 @@ class _Attention(nn.Module):
         value: torch.Tensor,
         cos: torch.Tensor,
         sin: torch.Tensor,
+        mask: torch.Tensor | None,
     ) -> torch.Tensor:
-        """The same in operators of plain ONNX, for TensorRT."""
+        """The same in operators of plain ONNX, for TensorRT and for masks."""
         length, width = query.shape[1:]
 
         def heads(x: torch.Tensor) -> torch.Tensor:
@@ -127,7 +140,9 @@ class _Attention(nn.Module):
             turned = (first * cos - second * sin, second * cos + first * sin)
             return torch.cat(turned, dim=-1)
 
-        mixed = F.scaled_dot_product_attention(rotate(query), rotate(key), heads(value))
+        mixed = F.scaled_dot_product_attention(
+            rotate(query), rotate(key), heads(value), attn_mask=mask
+        )
         return mixed.transpose(1, 2).reshape(-1, length, width)
 
 
@@ -200,13 +215,14 @@ class VisionTower(nn.Module):
         return blocks.permute(0, 1, 4, 2, 5, 3, 6).reshape(-1, p * p * 3)
 
     def _kept_patches(self, pixels: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-        """The same of some cells of each picture, int64 [B, K]: [B * K * m * m, p * p * 3]."""
+        """The same of some cells of each request, int64 [B, K]: [B * K * m * m, p * p * 3]."""
         rows, cols = self.grid
         m, p = self.merge, self.patch
         side = m * p
         cells = pixels.reshape(-1, rows, side, cols, side * 3).transpose(2, 3)
         cells = cells.reshape(-1, side * side * 3)
-        first = torch.arange(kept.shape[0]).unsqueeze(1) * (rows * cols)
+        pictures = pixels.shape[1] if pixels.ndim == 5 else 1
+        first = torch.arange(kept.shape[0]).unsqueeze(1) * (pictures * rows * cols)
         chosen = cells[(kept + first).reshape(-1)]
         return chosen.reshape(-1, m, p, m, p * 3).transpose(2, 3).reshape(-1, p * p * 3)
 
@@ -221,14 +237,30 @@ class VisionTower(nn.Module):
         """Embed every token cell, or only those kept, which then see only each other.
 
         Args:
-            pixels: uint8 [B, rows * merge * patch, cols * merge * patch, 3], sRGB.
+            pixels: uint8 [B, rows * merge * patch, cols * merge * patch, 3], sRGB; or
+                [B, P, ...] with P pictures, one behind the other in what comes out.
             kept: int32 [B, K] cells in any order, all different; None for every cell.
 
         Returns:
             [B, cells, D] in raster order of the cells, and DeepStack features [B, L, cells, D]
             (None where the tower has none).
         """
+        if pixels.ndim == 4 or kept is not None:
+            return self._embed(pixels, kept)
+        # A picture never sees another: pictures of a request are like those of a batch.
+        batch, pictures = pixels.shape[:2]
+        embeds, features = self._embed(pixels.reshape(-1, *pixels.shape[2:]), None)
+        width = embeds.shape[-1]
+        if features is not None:
+            apart = features.reshape(batch, pictures, self.deepstack_size, -1, width)
+            features = apart.transpose(1, 2).reshape(batch, self.deepstack_size, -1, width)
+        return embeds.reshape(batch, -1, width), features
+
+    def _embed(
+        self, pixels: torch.Tensor, kept: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         # Bytes are moved, then widened: a quarter of the traffic.
+        mask = None
         if kept is None:
             cells, places = self.grid[0] * self.grid[1], self.places
             patches = self._patches(pixels)
@@ -236,13 +268,19 @@ class VisionTower(nn.Module):
         else:
             cells, order = kept.shape[1], kept.sort(dim=1).values.to(torch.int64)
             patches = self._kept_patches(pixels, order)
+            if pixels.ndim == 5:
+                # Cells of several pictures in one row: none sees those of another picture.
+                in_one = self.grid[0] * self.grid[1]
+                picture = (order // in_one).unsqueeze(-1).expand(-1, -1, self.merge**2).flatten(1)
+                mask = (picture.unsqueeze(1) == picture.unsqueeze(2)).unsqueeze(1)
+                order = order % in_one
             places = (order.unsqueeze(-1) * self.merge**2 + self.in_cell).flatten(1)
         x = F.linear(patches.to(self.patch_weight.dtype), self.patch_weight, self.patch_bias)
         if self.positions is not None:
             x = x + self.positions[places].reshape(-1, x.shape[-1])
         deepstack = []
         for i, (block, attention) in enumerate(zip(self.blocks, self.attentions, strict=True)):
-            x = x + attention(block.norm1(x), places, self.cos, self.sin)
+            x = x + attention(block.norm1(x), places, self.cos, self.sin, mask)
             x = x + self._mlp(block.mlp, block.norm2(x))
             if i in self.deepstack_layers:
                 merger = self.deepstack_mergers[self.deepstack_layers.index(i)]

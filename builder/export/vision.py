@@ -12,7 +12,7 @@ from torch.export import Dim
 from builder.arr_coc.checkpoint import ArrCoc
 from builder.arr_coc.vision import VisionTower
 from builder.export.by_shape import export_by_shape
-from builder.export.examples import BATCH, DTYPES, example_pixels
+from builder.export.examples import BATCH, DTYPES, example_pixels, pixel_dims
 from builder.export.onnx_file import export_module
 from builder.spec.models import Grid, Spec
 from builder.spec.releases import onnx_limits
@@ -34,7 +34,8 @@ def export_vision(source: ArrCoc, spec: Spec, path: Path) -> None:
 
     `deepstack` is there for Qwen3-VL. With `prune: before_vision` there is a second input,
     `kept_indices` int32 [B, K], and K in the place of N. With several grids H, W and N are those
-    of any one of them.
+    of any one of them. Where a request may have several pictures, `pixels` is [B, P, H, W, 3] and
+    P * N is in the place of N.
     """
     dtype = DTYPES[spec.precision_of(spec.stages.vision)]
     # A copy: casting in place would change the reference.
@@ -51,7 +52,7 @@ def _export_grid(source: ArrCoc, spec: Spec, visual: Any, grid: Grid, path: Path
         source.facts.image_std,
         fused=spec.target != "tensorrt",
     )
-    inputs = {"pixels": example_pixels(source, grid)}
+    inputs = {"pixels": example_pixels(source, grid, several=spec.max_pictures > 1)}
     if spec.prune == "before_vision":
         kept = torch.arange(spec.kept_tokens, dtype=torch.int32)
         inputs["kept_indices"] = kept.repeat(BATCH, 1)
@@ -62,6 +63,6 @@ def _export_grid(source: ArrCoc, spec: Spec, visual: Any, grid: Grid, path: Path
         path,
         input_names=list(inputs),
         output_names=["image_embeds", "deepstack"][: 2 if tower.deepstack_size else 1],
-        dynamic_shapes=(tuple({0: batch} for _ in inputs),),
+        dynamic_shapes=((pixel_dims(batch, spec), *({0: batch} for _ in list(inputs)[1:])),),
         limits=onnx_limits(spec.triton_release),
     )

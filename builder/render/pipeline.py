@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from builder.arr_coc.facts import SourceFacts
+from builder.arr_coc.prompt import PromptFormat
 from builder.render.model_config import (
     DynamicBatching,
     EnsembleStep,
@@ -43,7 +44,7 @@ BESIDE = (
     Tensor("CANCEL", "BOOL", (1,), optional=True),
     Tensor("WATCH", "BOOL", (1,), optional=True),
 )
-QUESTION = (Tensor("IMAGE", "STRING", (1,)), Tensor("PROMPT", "STRING", (1,)))
+PROMPT = Tensor("PROMPT", "STRING", (1,))
 
 
 class _Pipeline:
@@ -52,6 +53,8 @@ class _Pipeline:
     def __init__(self, spec: Spec, facts: SourceFacts) -> None:
         self.spec = spec
         self.facts = facts
+        self.several = spec.max_pictures > 1
+        self.question = (Tensor("IMAGE", "STRING", (-1 if self.several else 1,)), PROMPT)
         self.pixels = self._pixels(None if spec.grids else spec.grid)
         self.query = (
             Tensor("query_ids", "INT32", (spec.limits.max_query_tokens,)),
@@ -59,7 +62,9 @@ class _Pipeline:
         )
         self.prompt = Tensor("prompt_ids", "INT32", (-1,))
         pruned = spec.prune == "before_vision"
-        seen = spec.kept_tokens if pruned else self._if_one(spec.grid.cells)
+        one_grid = not spec.grids
+        one_size = one_grid and not self.several
+        seen = spec.kept_tokens if pruned else spec.grid.cells if one_size else -1
         self.visual: tuple[Tensor, ...] = (
             Tensor("image_embeds", "FP32", (seen, facts.hidden_size)),
         )
@@ -67,26 +72,22 @@ class _Pipeline:
             dims = (facts.deepstack_layers, seen, facts.hidden_size)
             self.visual += (Tensor("deepstack", "FP32", dims),)
         self.kept = Tensor("kept_indices", "INT32", (spec.kept_tokens,))
-        map_dims = tuple(map(self._if_one, spec.grid.shape))
+        map_dims = (spec.grid.rows if one_size else -1, spec.grid.cols if one_grid else -1)
         self.relevance_map = Tensor("relevance_map", "FP32", map_dims)
         self.seen = (self.pixels, self.kept) if pruned else (self.pixels,)
 
-    def _if_one(self, size: int) -> int:
-        """A dim that depends on the grid: free where there are several."""
-        return -1 if self.spec.grids else size
-
-    def _pixels(self, grid: Grid | None) -> Tensor:
-        """The picture on one grid, or on any of several."""
+    def _pixels(self, grid: Grid | None, pictures: int = -1) -> Tensor:
+        """The pictures of a request on one grid, or on any of several."""
         cell = self.facts.cell_size
         sides = (grid.rows * cell, grid.cols * cell) if grid else (-1, -1)
-        return Tensor("pixels", "UINT8", (*sides, 3))
+        return Tensor("pixels", "UINT8", (*((pictures,) if self.several else ()), *sides, 3))
 
     def _warmups(self, inputs: tuple[Tensor, ...]) -> tuple[Warmup, ...]:
-        """One request a grid."""
+        """One request a grid, about one picture."""
         grids = self.spec.all_grids
         names = ["one"] if len(grids) == 1 else [str(grid) for grid in grids]
         return tuple(
-            Warmup(name, 1, tuple(self._pixels(grid) if t is self.pixels else t for t in inputs))
+            Warmup(name, 1, tuple(self._pixels(grid, 1) if t is self.pixels else t for t in inputs))
             for name, grid in zip(names, grids, strict=True)
         )
 
@@ -113,7 +114,7 @@ class _Pipeline:
             kind="python",
             name=stage.name,
             max_batch_size=stage.max_batch_size,
-            inputs=QUESTION,
+            inputs=self.question,
             outputs=(self.pixels, *self.query, self.prompt),
             instances=InstanceGroup(stage.instances.count, "CPU"),
             dynamic_batching=self._batching(stage),
@@ -121,8 +122,9 @@ class _Pipeline:
                 "cell_size": str(self.facts.cell_size),
                 "grids": self._grids(),
                 "max_image_pixels": str(limits.max_image_pixels),
+                "max_pictures": str(self.spec.max_pictures),
                 "max_query_tokens": str(limits.max_query_tokens),
-                "prompt_prefix": self.facts.prompt.prefix,
+                **self._prefixes(),
                 "prompt_suffix": self.facts.prompt.suffix,
             },
         )
@@ -162,6 +164,14 @@ class _Pipeline:
         inputs = (self.pixels, *self.query)
         outputs = (self.kept, self.relevance_map)
         return self._graph(self.spec.stages.relevance, inputs, outputs, "onnxruntime")
+
+    def _prefixes(self) -> dict[str, str]:
+        """The chat format up to the question, for each number of pictures."""
+        prefixes = PromptFormat.prefixes(self.facts.tokenizer, self.spec.max_pictures)
+        return {
+            "prompt_prefix" if pictures == 1 else f"prompt_prefix_{pictures}": prefix
+            for pictures, prefix in enumerate(prefixes, 1)
+        }
 
     def _grids(self) -> str:
         return ",".join(str(grid) for grid in self.spec.all_grids)
@@ -218,10 +228,12 @@ class _Pipeline:
             kind="ensemble",
             name=self.spec.name,
             max_batch_size=1,
-            inputs=(*QUESTION, *REQUEST_OPTIONS),
+            inputs=(*self.question, *REQUEST_OPTIONS),
             outputs=ANSWER,
             steps=(
-                step(stages.preprocess.name, QUESTION, (self.pixels, *self.query, self.prompt)),
+                step(
+                    stages.preprocess.name, self.question, (self.pixels, *self.query, self.prompt)
+                ),
                 step(stages.vision.name, self.seen, self.visual),
                 step(
                     stages.relevance.name,

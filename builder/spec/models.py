@@ -153,6 +153,12 @@ class Spec(Strict):
         description="Further grids, of other aspect ratios than `grid` and each other: a request "
         "takes the one whose aspect ratio is nearest to its picture's. Not for target tensorrt.",
     )
+    max_pictures: Annotated[int, Field(ge=1, le=16)] = Field(
+        default=1,
+        description="Most pictures of a request. With 2 or more the tensors between the stages "
+        "have a dim for them, `kept_tokens` are kept of all of them together, and "
+        "`limits.max_image_pixels` bounds their sum. Not for target tensorrt.",
+    )
     kept_tokens: PositiveInt = Field(
         default=200, description="K: visual tokens that reach the language model at most."
     )
@@ -176,6 +182,11 @@ class Spec(Strict):
                 )
         if self.grids:
             self._check_grids()
+        if self.max_pictures > 1 and self.target == "tensorrt":
+            raise ValueError(
+                "a TensorRT engine is built for one picture a request; remove 'max_pictures' or "
+                "build for target gpu"
+            )
         names = [self.name, *(stage.name for stage in self.stage_list())]
         doubled = {name for name in names if names.count(name) > 1}
         if doubled:

@@ -1,8 +1,7 @@
 """Running the ONNX artifacts of the arr-coc stages against the plain torch reference."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import chain, cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from builder.arr_coc.reference import Reference
-from builder.spec.models import Grid, Tolerance
-from builder.verify.decoder import Case, decoder_parity
+from builder.spec.models import Tolerance
+from builder.verify.cases import Case, Cases
+from builder.verify.decoder import decoder_parity
 from builder.verify.measure import ParityRow, compare
-from builder.verify.pictures import QUESTIONS
 
 _EXACT = Tolerance(max_abs_error=1e-5, min_cosine=0.999999)
 """The relevance graph computes in fp64 and answers in fp32."""
@@ -35,12 +34,7 @@ class Verifier:
         self._reference = reference
         self._spec = reference.spec
         self._threads = threads
-        # Every picture on every grid, whichever grid it would get in a request.
-        self._pixels = {
-            grid: [reference.pixels(picture, grid.shape) for picture in pictures]
-            for grid in self._spec.all_grids
-        }
-        self._prompts = [reference.prompts.encode(q.encode()) for q in QUESTIONS]
+        self._cases = Cases(reference, pictures)
 
     def _session(self, path: Path) -> ort.InferenceSession:
         options = ort.SessionOptions()
@@ -50,23 +44,11 @@ class Verifier:
     def _tolerance(self, precision: str) -> Tolerance:
         return self._spec.verify.fp32 if precision == "fp32" else self._spec.verify.fp16
 
-    def _cases(self, batch: int, grid: Grid) -> list[Case]:
-        """`batch` pictures on a grid, each with a question."""
-        pictures = zip(cycle(self._pixels[grid]), cycle(self._prompts), strict=False)
-        return list(islice(pictures, batch))
-
-    def _mixed_cases(self, batch: int) -> list[Case]:
-        """`batch` pictures on all grids in turn, each with a question."""
-        pictures = chain.from_iterable(zip(*self._pixels.values(), strict=True))
-        return list(islice(zip(cycle(pictures), cycle(self._prompts), strict=False), batch))
-
-    def _runs(self) -> list[tuple[int, Grid, str]]:
-        """Batch size, grid, and what to add to a tensor's name where there are several grids."""
-        return [
-            (batch, grid, f" ({grid})" if self._spec.grids else "")
-            for grid in self._spec.all_grids
-            for batch in self._spec.verify.batch_sizes
-        ]
+    def _runs(self) -> Iterator[tuple[list[Case], str]]:
+        """Cases that make a batch, and what to add to the name of a tensor."""
+        for kind in self._cases.kinds:
+            for batch in self._spec.verify.batch_sizes:
+                yield self._cases.of(kind, batch), kind.label
 
     def vision(self, path: Path) -> list[ParityRow]:
         """Visual embeddings (and DeepStack features) against the stock tower."""
@@ -74,11 +56,11 @@ class Verifier:
         stage = self._spec.stages.vision
         tolerance = self._tolerance(self._spec.precision_of(stage))
         rows = []
-        for batch, grid, suffix in self._runs():
-            feeds, wanted = self._vision_case(self._cases(batch, grid))
+        for cases, label in self._runs():
+            feeds, wanted = self._vision_case(cases)
             got = session.run(list(wanted), feeds)
             for (tensor, value), array in zip(wanted.items(), got, strict=True):
-                rows.append(compare(stage.name, f"{tensor}{suffix}", array, value, tolerance))
+                rows.append(compare(stage.name, f"{tensor}{label}", array, value, tolerance))
         return rows
 
     def _vision_case(
@@ -106,8 +88,7 @@ class Verifier:
         """Kept indices and relevance map against the torch modules."""
         session = self._session(path)
         rows = []
-        for batch, grid, suffix in self._runs():
-            cases = self._cases(batch, grid)
+        for cases, label in self._runs():
             queries = [self._reference.padded_query(prompt) for _, prompt in cases]
             feeds = {
                 "pixels": np.stack([pixels for pixels, _ in cases]),
@@ -120,14 +101,14 @@ class Verifier:
             ]
             wanted_map = torch.stack([m for _, m in wanted]).numpy()
             name = self._spec.stages.relevance.name
-            row = compare(name, f"relevance_map{suffix}", relevance, wanted_map, _EXACT)
+            row = compare(name, f"relevance_map{label}", relevance, wanted_map, _EXACT)
             same = bool((kept == torch.stack([k for k, _ in wanted]).numpy()).all())
             rows.append(replace(row, indices_equal=same))
         return rows
 
     def decoder(self, path: Path) -> list[ParityRow]:
         """Logits of the language stage; see `verify.decoder`."""
-        return decoder_parity(self._reference, path, self._mixed_cases, self._threads)
+        return decoder_parity(self._reference, path, self._cases.mixed, self._threads)
 
     def checks(self) -> dict[str, Callable[[Path], list[ParityRow]]]:
         """The check of each stage's artifact, by stage."""

@@ -10,15 +10,12 @@ from numpy.typing import NDArray
 from builder.arr_coc.reference import Reference
 from builder.runtime.models.language.decoder import Decoder, SessionSettings
 from builder.runtime.models.language.positions import Sequence, build_sequence
-from builder.runtime.models.preprocess.prompt import Prompt
 from builder.spec.models import Spec, Tolerance
+from builder.verify.cases import Case
 from builder.verify.measure import ParityRow, compare
 
 _STEPS = 8
 """Decode steps that are compared after the prefill."""
-
-Case = tuple[NDArray[np.uint8], Prompt]
-"""A picture's pixels and a question."""
 
 
 def _tolerance(spec: Spec) -> Tolerance:
@@ -75,6 +72,7 @@ def _logits(
             places,
             grid,
             reference.source.facts.image_token_id,
+            len(pixels) if pixels.ndim == 4 else 1,
         )
         sequences.append(sequence)
         size = sequence.input_ids.size

@@ -1,4 +1,4 @@
-"""Which grid of token cells a picture is resized to."""
+"""Which grid of token cells pictures are resized to."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -16,20 +16,23 @@ def parse_grids(text: str) -> list[Grid]:
     return grids
 
 
-def nearest_grid(grids: Sequence[Grid], size: tuple[int, int]) -> Grid:
-    """The grid whose aspect ratio is nearest to a picture's, by the ratio of the two.
+def nearest_grid(grids: Sequence[Grid], sizes: Sequence[tuple[int, int]]) -> Grid:
+    """The grid whose aspect ratio is nearest to the pictures', by the ratio of the two.
 
-    Exact; of two that are equally near, the first.
+    Several pictures have the geometric mean of their aspect ratios. Exact; of two grids that are
+    equally near, the first.
 
     Args:
         grids: One at least.
-        size: Of the upright picture, (width, height) in pixels.
+        sizes: Of the upright pictures, one at least: (width, height) in pixels.
     """
-    width, height = size
+    product = Fraction(1)  # the geometric mean, not taken to its root
+    for width, height in sizes:
+        product *= Fraction(width, height)
 
     def distance(grid: Grid) -> Fraction:
         rows, cols = grid
-        ratio = Fraction(width * rows, height * cols)
+        ratio = product / Fraction(cols, rows) ** len(sizes)
         return max(ratio, 1 / ratio)
 
     return min(grids, key=distance)

@@ -8,7 +8,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from .grids import nearest_grid, parse_grids
-from .image import ImageError, decode, to_pixels
+from .image import ImageError, check_count, decode_all, to_pixels
 from .prompt import PromptEncoder, PromptError
 
 
@@ -21,11 +21,15 @@ class TritonPythonModel:
         value = {name: entry["string_value"] for name, entry in config["parameters"].items()}
         self._grids = parse_grids(value["grids"])
         self._cell = int(value["cell_size"])
+        self._most = int(value["max_pictures"])
         self._max_pixels = int(value["max_image_pixels"])
         folder = Path(args["model_repository"]) / args["model_version"]
         self._prompts = PromptEncoder(
             folder / "tokenizer.json",
-            value["prompt_prefix"],
+            [
+                value["prompt_prefix" if i == 1 else f"prompt_prefix_{i}"]
+                for i in range(1, self._most + 1)
+            ],
             value["prompt_suffix"],
             int(value["max_query_tokens"]),
         )
@@ -46,20 +50,23 @@ class TritonPythonModel:
     def _preprocess(self, request: Any) -> Any:
         image = pb_utils.get_input_tensor_by_name(request, "IMAGE").as_numpy()
         prompt = pb_utils.get_input_tensor_by_name(request, "PROMPT").as_numpy()
-        if image.size != 1 or prompt.size != 1:
+        if image.shape[0] != 1 or prompt.size != 1:
             raise PromptError(
-                f"one picture and one question a request: IMAGE has {image.size} elements, "
-                f"PROMPT {prompt.size}"
+                f"one question a request: IMAGE has a batch of {image.shape[0]}, PROMPT has "
+                f"{prompt.size} elements"
             )
-        question = self._prompts.encode(prompt.reshape(-1)[0])
-        picture = decode(image.reshape(-1)[0], self._max_pixels)
-        rows, cols = nearest_grid(self._grids, picture.size)
-        pixels = to_pixels(picture, rows * self._cell, cols * self._cell)
+        check_count(image.size, self._most)
+        question = self._prompts.encode(prompt.reshape(-1)[0], image.size)
+        pictures = decode_all(list(image.reshape(-1)), self._max_pixels)
+        rows, cols = nearest_grid(self._grids, [picture.size for picture in pictures])
+        height, width = rows * self._cell, cols * self._cell
+        pixels = np.stack([to_pixels(picture, height, width) for picture in pictures])
         query = np.zeros((1, self._prompts.max_query_tokens), dtype=np.int32)
         query[0, : len(question.query_ids)] = question.query_ids
         length = np.array([[len(question.query_ids)]], dtype=np.int32)
         outputs = {
-            "pixels": pixels[None],
+            # One picture at most: without a dim for it.
+            "pixels": pixels if self._most == 1 else pixels[None],
             "query_ids": query,
             "query_length": length,
             "prompt_ids": np.array([question.prompt_ids], dtype=np.int32),

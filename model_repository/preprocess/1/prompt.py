@@ -1,5 +1,6 @@
 """Questions to token ids, in the checkpoint's chat format."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ class Prompt:
     """A question, tokenized.
 
     Attributes:
-        prompt_ids: The whole chat-formatted prompt with one image placeholder.
+        prompt_ids: The whole chat-formatted prompt with an image placeholder for each picture.
         query_ids: The question alone.
     """
 
@@ -24,25 +25,27 @@ class Prompt:
 
 
 class PromptEncoder:
-    """Encodes questions between a fixed prefix and suffix.
+    """Encodes questions between a prefix and a suffix of the chat format.
 
     The question is encoded apart from them and with special tokens as plain text, so that no
-    question can close its own turn or bring a second picture placeholder.
+    question can close its own turn or bring a picture placeholder.
     """
 
-    def __init__(self, tokenizer: Path, prefix: str, suffix: str, max_query_tokens: int) -> None:
+    def __init__(
+        self, tokenizer: Path, prefixes: Sequence[str], suffix: str, max_query_tokens: int
+    ) -> None:
         """Load a tokenizer.
 
         Args:
             tokenizer: A `tokenizer.json`.
-            prefix: Chat format up to the question, one image placeholder included.
+            prefixes: Chat format up to the question with 1 picture, with 2, and so on.
             suffix: Chat format from the question's end to the start of the answer.
             max_query_tokens: Most tokens that a question may have.
         """
         self._tokenizer = Tokenizer.from_file(str(tokenizer))
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        self._prefix = self._encode(prefix)
+        self._prefixes = [self._encode(prefix) for prefix in prefixes]
         self._suffix = self._encode(suffix)
         self._tokenizer.encode_special_tokens = True
         self.max_query_tokens = max_query_tokens
@@ -50,11 +53,12 @@ class PromptEncoder:
     def _encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
-    def encode(self, question: bytes) -> Prompt:
+    def encode(self, question: bytes, pictures: int = 1) -> Prompt:
         """Encode one question.
 
         Args:
             question: UTF-8.
+            pictures: What the question is about: 1 to the number of prefixes.
 
         Raises:
             PromptError: not UTF-8, empty, or too long.
@@ -73,4 +77,4 @@ class PromptEncoder:
             raise PromptError(f"PROMPT has {size}; at most {limit} tokens are allowed")
         if not query:
             raise PromptError("PROMPT has no tokens; ask a question about the picture")
-        return Prompt([*self._prefix, *query, *self._suffix], query)
+        return Prompt([*self._prefixes[pictures - 1], *query, *self._suffix], query)

@@ -102,9 +102,13 @@ class Generation:
         return self.prompt_length + len(self.tokens)
 
     def opening(self) -> NDArray[np.int64]:
-        """Text int64 [T] before the first visual token: what prompts may have in common."""
+        """Text int64 [T] before the first picture: what prompts may have in common.
+
+        A picture of which no token is kept still moves the positions of the text behind it.
+        """
         mask = self.sequence.visual_mask
-        size = int(mask.argmax()) if mask.any() else mask.size
+        apart = mask | (self.sequence.position_ids[0] != np.arange(mask.size))
+        size = int(apart.argmax()) if apart.any() else mask.size
         return self.sequence.input_ids[:size]
 
     def ids(self, start: int, end: int) -> NDArray[np.int64]:

@@ -84,6 +84,16 @@ class TritonPythonModel:
         self._engine.stop()
         self._watches.close_all()
 
+    def _grid(self, relevance: NDArray[np.float32], pictures: int) -> tuple[int, int]:
+        """Token cells (rows, cols) of each picture, of a map with one below the other."""
+        rows, cols = relevance.shape
+        if rows % pictures or f"{rows // pictures}x{cols}" not in self._grids:
+            raise ValueError(
+                f"relevance_map is {rows}x{cols} for {pictures} image placeholders; this "
+                f"pipeline has grids of {' or '.join(self._grids)}"
+            )
+        return rows // pictures, cols
+
     def _generation(self, request: Any, sender: Any) -> Generation:
         options = read_options(request, self._default_tokens, self._kept_tokens)
         options.check(self._max_tokens, self._kept_tokens)
@@ -93,18 +103,16 @@ class TritonPythonModel:
         # Indices come most relevant first: a prefix is the choice of a smaller K.
         every = _needed(request, "kept_indices")
         kept = every[: options.visual_tokens].copy()
-        rows, cols = relevance.shape
-        if f"{rows}x{cols}" not in self._grids:
-            known = " or ".join(self._grids)
-            raise ValueError(f"relevance_map is {rows}x{cols}; this pipeline has grids of {known}")
-        cells = rows * cols
+        pictures = max(int(np.count_nonzero(prompt_ids == self._image_token)), 1)
+        grid = self._grid(relevance, pictures)
+        cells = relevance.size
         seen = every.size if self._pruned else cells
         if embeds.shape[0] != seen or kept.size == 0 or kept.min() < 0 or kept.max() >= cells:
             raise ValueError(
                 f"image_embeds must have {seen} rows and kept_indices must lie within {cells} cells"
             )
         in_place = np.sort(kept)
-        sequence = build_sequence(prompt_ids, in_place, (rows, cols), self._image_token)
+        sequence = build_sequence(prompt_ids, in_place, grid, self._image_token, pictures)
         room = self._max_length - sequence.input_ids.size
         if options.max_tokens > room:
             raise OptionError(
