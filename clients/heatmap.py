@@ -1,11 +1,11 @@
 """A picture of what the pipeline looked at: the relevance map and the kept token cells.
 
-The server resizes the picture to a square of token cells whatever its aspect ratio, so cell
+The server resizes the picture to a grid of token cells whatever its aspect ratio, so cell
 (row, col) of a rows x cols map covers the same fraction of the original picture. Needs Pillow.
 """
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import ceil
 
 import numpy as np
@@ -51,7 +51,42 @@ def draw(image: bytes, kept_indices: Iterable[int], relevance_map: ArrayLike) ->
         ValueError: the map has no cells, or a kept cell is outside it.
         PIL.UnidentifiedImageError: `image` is not a picture.
     """
+    return _draw(image, kept_indices, _normalized(relevance_map))
+
+
+def draw_each(
+    images: Sequence[bytes], kept_indices: Iterable[int], relevance_map: ArrayLike
+) -> list[Image.Image]:
+    """Draw over each of the pictures of one question, with one scale of colours for all.
+
+    Args:
+        images: the encoded pictures.
+        kept_indices: of all pictures together: cell i is cell i - p * rows * cols of picture p.
+        relevance_map: [pictures * rows, cols], one picture's below the other's.
+
+    Raises:
+        ValueError: the map is not of so many pictures, or a kept cell is outside it.
+        PIL.UnidentifiedImageError: one of `images` is not a picture.
+    """
     relevance = _normalized(relevance_map)
+    if not images or relevance.shape[0] % len(images):
+        raise ValueError(
+            f"The relevance map has {relevance.shape[0]} rows, which {len(images)} pictures "
+            "cannot share."
+        )
+    maps = np.split(relevance, len(images))
+    cells = maps[0].size
+    kept: list[list[int]] = [[] for _ in images]
+    for index in kept_indices:
+        picture, cell = divmod(int(index), cells)
+        if not 0 <= picture < len(images):
+            raise ValueError(f"Token cell {index} is in none of the {len(images)} pictures.")
+        kept[picture].append(cell)
+    return [_draw(*parts) for parts in zip(images, kept, maps, strict=True)]
+
+
+def _draw(image: bytes, kept_indices: Iterable[int], relevance: NDArray[np.float64]) -> Image.Image:
+    """`draw` with a map of 0 to 1."""
     rows, cols = relevance.shape
     with Image.open(io.BytesIO(image)) as encoded:
         # The camera's rotation is applied before anything is cut into cells.

@@ -1,4 +1,4 @@
-"""A question about a picture, and its tensors.
+"""A question about a picture or several, and its tensors.
 
 What a value may be is the server's to say (docs/architecture.md); here a value is refused only
 when its tensor cannot hold it, because numpy would wrap it around without a word.
@@ -45,15 +45,15 @@ class GenerationOptions:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question about one picture.
+    """One question about one picture, or about several where the pipeline takes them.
 
     Attributes:
-        image: the encoded picture (JPEG, PNG, WebP ...).
-        prompt: the question.
+        image: the encoded picture (JPEG, PNG, WebP ...), or a sequence of them.
+        prompt: the question; it may call the pictures "Picture 1", "Picture 2" and so on.
         options: how to answer.
     """
 
-    image: bytes = field(repr=False)
+    image: bytes | Sequence[bytes] = field(repr=False)
     prompt: str
     options: GenerationOptions = GenerationOptions()
 
@@ -63,6 +63,19 @@ class Question:
     ) -> Self:
         """Read the picture from a file; raises OSError when that fails."""
         return cls(Path(path).read_bytes(), prompt, options or GenerationOptions())
+
+    @classmethod
+    def from_files(
+        cls, paths: Sequence[str | Path], prompt: str, options: GenerationOptions | None = None
+    ) -> Self:
+        """Read several pictures from files; raises OSError when that fails."""
+        images = tuple(Path(path).read_bytes() for path in paths)
+        return cls(images, prompt, options or GenerationOptions())
+
+    @property
+    def images(self) -> tuple[bytes, ...]:
+        """The encoded pictures, one or several."""
+        return (self.image,) if isinstance(self.image, bytes) else tuple(self.image)
 
 
 def infer_request(
@@ -81,7 +94,7 @@ def infer_request(
     """
     request = service_pb2.ModelInferRequest(model_name=model, id=request_id)
     options = question.options
-    _add_strings(request, "IMAGE", [question.image])
+    _add_strings(request, "IMAGE", list(question.images))
     _add_strings(request, "PROMPT", [_utf8(question.prompt)])
     for name, value, dtype in (
         ("MAX_TOKENS", options.max_tokens, np.int32),
@@ -115,7 +128,8 @@ def _add_strings(request: service_pb2.ModelInferRequest, name: str, values: list
     # Filled element by element: numpy's fixed-width bytes would drop trailing zeros.
     array = np.empty(len(values), dtype=np.object_)
     array[:] = values
-    _add(request, name, "BYTES", len(values), serialize_byte_tensor(array).item())
+    raw = serialize_byte_tensor(array).item() if values else b""
+    _add(request, name, "BYTES", len(values), raw)
 
 
 def _add_number(

@@ -40,6 +40,14 @@ class _Clock:
 def ask(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture: JPEG, PNG ...")],
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to ask about it.")],
+    more: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--image",
+            metavar="IMAGE",
+            help="A further picture, for pipelines that take several; repeatable.",
+        ),
+    ] = None,
     url: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="gRPC endpoint of the server.")
     ] = "localhost:8001",
@@ -55,11 +63,15 @@ def ask(
     ] = None,
     heatmap: Annotated[
         Path | None,
-        typer.Option(metavar="OUT.png", help="Draw what the pipeline looked at to this file."),
+        typer.Option(
+            metavar="OUT.png",
+            help="Draw what the pipeline looked at to this file (OUT-1.png, OUT-2.png ... of "
+            "several pictures).",
+        ),
     ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds that the answer may take.")] = 300.0,
 ) -> None:
-    """Ask a served arr-coc pipeline about a picture; stream the answer and time each stage."""
+    """Ask a served arr-coc pipeline about pictures; stream the answer and time each stage."""
     options = GenerationOptions(
         max_tokens=max_tokens,
         visual_tokens=visual_tokens,
@@ -69,7 +81,7 @@ def ask(
         seed=seed,
         stop=tuple(stop or ()),
     )
-    asked = _read(image, question, options)
+    asked = _read([image, *(more or ())], question, options)
     _check(url, timeout, heatmap)
     console = Console()
     before = _reach(url, min(timeout, _STATISTICS_TIMEOUT))
@@ -86,15 +98,18 @@ def ask(
     console.print(_table(statistics.difference(before, after)))
     console.print(_summary(answer, clock), highlight=False, markup=False)
     if heatmap is not None:
-        _draw(heatmap, asked.image, answer)
-        console.print(f"heat map: {heatmap}", highlight=False, markup=False, soft_wrap=True)
+        for path in _draw(heatmap, asked.images, answer):
+            console.print(f"heat map: {path}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _read(image: Path, question: str, options: GenerationOptions) -> Question:
-    try:
-        return Question.from_file(image, question, options)
-    except OSError as error:
-        raise RequestError(f"The picture {image} cannot be read: {error.strerror}.") from error
+def _read(paths: list[Path], question: str, options: GenerationOptions) -> Question:
+    images = []
+    for path in paths:
+        try:
+            images.append(path.read_bytes())
+        except OSError as error:
+            raise RequestError(f"The picture {path} cannot be read: {error.strerror}.") from error
+    return Question(images, question, options)
 
 
 def _reach(url: str, timeout: float) -> Snapshot:
@@ -184,12 +199,19 @@ def _summary(answer: Answer, clock: _Clock) -> str:
     )
 
 
-def _draw(path: Path, image: bytes, answer: Answer) -> None:
+def _draw(path: Path, images: tuple[bytes, ...], answer: Answer) -> list[Path]:
+    """Write a heat map of each picture; the files."""
     from PIL.Image import DecompressionBombError
 
     from clients import heatmap
 
+    paths = [path]
+    if len(images) > 1:
+        paths = [path.with_name(f"{path.stem}-{i + 1}{path.suffix}") for i in range(len(images))]
     try:
-        heatmap.draw(image, answer.kept_indices, answer.relevance_map).save(path)
+        drawn = heatmap.draw_each(images, answer.kept_indices, answer.relevance_map)
+        for picture, target in zip(drawn, paths, strict=True):
+            picture.save(target)
     except (OSError, ValueError, DecompressionBombError) as error:
         raise BuilderError(f"The heat map {path} could not be written: {error}") from error
+    return paths

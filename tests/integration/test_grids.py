@@ -1,23 +1,26 @@
-"""Several grids on a real tritonserver: pictures of any aspect ratio, against plain torch."""
+"""Several grids and several pictures on a real tritonserver, against plain torch."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 from tritonclient.grpc import InferInput
+from typer.testing import CliRunner
 
 from builder.arr_coc.checkpoint import load_checkpoint
 from builder.arr_coc.reference import Reference, ReferenceAnswer
 from builder.build import Build
+from builder.cli.ask import ask as ask_command
 from builder.serve import TritonServer
 from builder.spec.models import Spec
-from clients import Answer, GenerationOptions, Question, answer
+from clients import Answer, AnswerError, GenerationOptions, Question, answer
 from examples.tiny.make_checkpoint import make_checkpoint
 from tests.integration.conftest import Steps
 
@@ -40,20 +43,64 @@ def cropped(name: str, box: tuple[float, float, float, float]) -> bytes:
 
 @dataclass(frozen=True)
 class Served:
-    """A pipeline with several grids, and its reference."""
+    """A pipeline with several grids, its reference, and what it is asked."""
 
     server: TritonServer
     reference: Reference
+    cases: list["Case"]
+    wanted: list[ReferenceAnswer]
 
-    def ask(self, image: bytes, text: str, **options: Any) -> Answer:
-        chosen = GenerationOptions(max_tokens=TOKENS, **options)
-        return answer(self.server.grpc_url, Question(image, text, chosen), timeout=120)
+    def ask(self, images: Sequence[bytes], text: str) -> Answer:
+        chosen = GenerationOptions(max_tokens=TOKENS)
+        return answer(self.server.grpc_url, Question(images, text, chosen), timeout=120)
 
 
-@pytest.fixture(scope="module")
-def served(serve_repository: Serve, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+PICTURES = {
+    "square": ("astronaut.png", (0.0, 0.0, 1.0, 1.0)),
+    "wide": ("coffee.png", (0.0, 0.2, 1.0, 0.9)),
+    "tall": ("chelsea.png", (0.3, 0.0, 0.6, 1.0)),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A question about pictures, and the grid that fits their mean aspect ratio."""
+
+    pictures: tuple[str, ...]
+    question: str
+    grid: tuple[int, int]
+
+    @property
+    def images(self) -> list[bytes]:
+        return [cropped(*PICTURES[name]) for name in self.pictures]
+
+
+ONE = [
+    Case((name,), question, grid)
+    for question in QUESTIONS
+    for name, grid in zip(PICTURES, GRIDS, strict=True)
+]
+SEVERAL = [
+    Case(("wide", "wide"), QUESTIONS[0], (3, 6)),
+    Case(("tall", "square", "tall"), QUESTIONS[0], (6, 3)),
+    Case(("wide", "tall"), QUESTIONS[0], (4, 4)),
+    Case(("tall", "wide"), QUESTIONS[0], (4, 4)),
+]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(("qwen2_vl", 1), marks=pytest.mark.slow), ("qwen3_vl", 3)],
+    ids=["qwen2_vl-one-picture", "qwen3_vl-three-pictures"],
+)
+def served(
+    request: pytest.FixtureRequest,
+    serve_repository: Serve,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Served]:
+    family, most = request.param
     folder = tmp_path_factory.mktemp("grids")
-    make_checkpoint(folder / "checkpoint", seed=1)
+    make_checkpoint(folder / "checkpoint", seed=2, family=family)  # its answers differ
     first, *others = ({"rows": rows, "cols": cols} for rows, cols in GRIDS)
     batching = {"max_batch_size": 4, "dynamic_batching": {"max_queue_delay_microseconds": 2000}}
     spec = Spec.model_validate(
@@ -63,36 +110,25 @@ def served(serve_repository: Serve, tmp_path_factory: pytest.TempPathFactory) ->
             "grid": first,
             "grids": others,
             "kept_tokens": 7,
+            "max_pictures": most,
             "stages": {
                 "vision": batching,
                 "relevance": batching,
                 "language": {"max_sequence_length": 256},
             },
-            "verify": {"batch_sizes": [1, 3]},
+            "verify": {"batch_sizes": [2]},
         }
     )
     report = Build(spec, folder / "spec.yaml", folder / "repository", Steps()).run()
     assert all(row.passed for row in report.parity)
-    tensors = {row.tensor for row in report.parity if row.artifact == "vision"}
-    assert tensors == {f"image_embeds ({rows}x{cols})" for rows, cols in GRIDS}
+    assert {(f"{rows}x{cols}") for rows, cols in GRIDS} == {
+        row.tensor.partition("(")[2][:3] for row in report.parity if row.artifact == "vision"
+    }
+    reference = Reference(spec, load_checkpoint(spec.checkpoint, folder))
+    cases = ONE if most == 1 else [*ONE[:3], *SEVERAL]
+    wanted = [reference.answer(case.images, case.question, TOKENS) for case in cases]
     with serve_repository(folder / "repository") as server:
-        yield Served(server, Reference(spec, load_checkpoint(spec.checkpoint, folder)))
-
-
-PICTURES = {
-    (4, 4): ("astronaut.png", (0.0, 0.0, 1.0, 1.0)),
-    (3, 6): ("coffee.png", (0.0, 0.2, 1.0, 0.9)),
-    (6, 3): ("chelsea.png", (0.3, 0.0, 0.6, 1.0)),
-}
-CASES = [(grid, question) for question in QUESTIONS for grid in GRIDS]
-
-
-@pytest.fixture(scope="module")
-def wanted(served: Served) -> list[ReferenceAnswer]:
-    return [
-        served.reference.answer(cropped(*PICTURES[grid]), question, TOKENS)
-        for grid, question in CASES
-    ]
+        yield Served(server, reference, cases, wanted)
 
 
 def assert_same(got: Answer, reference: ReferenceAnswer) -> None:
@@ -103,37 +139,80 @@ def assert_same(got: Answer, reference: ReferenceAnswer) -> None:
     np.testing.assert_allclose(got.relevance_map, reference.relevance, rtol=0, atol=1e-6)
 
 
-def test_each_picture_gets_its_grid_and_the_reference_s_answer(
-    served: Served, wanted: list[ReferenceAnswer]
-) -> None:
-    assert len({tuple(w.token_ids) for w in wanted}) == len(wanted)
-    for (grid, question), reference in zip(CASES, wanted, strict=True):
-        got = served.ask(cropped(*PICTURES[grid]), question)
-        assert got.relevance_map.shape == grid
-        assert_same(got, reference)
+def test_the_grid_that_fits_and_the_reference_s_answer(served: Served) -> None:
+    assert len({tuple(wanted.token_ids) for wanted in served.wanted}) == len(served.wanted)
+    for case, wanted in zip(served.cases, served.wanted, strict=True):
+        got = served.ask(case.images, case.question)
+        rows, cols = case.grid
+        assert got.relevance_map.shape == (rows * len(case.pictures), cols)
+        assert_same(got, wanted)
 
 
-def test_mixed_grids_at_once(served: Served, wanted: list[ReferenceAnswer]) -> None:
-    """Mixed first, then one grid after the other: neighbours of one grid share a run."""
-    many = list(range(len(CASES))) * 4
-    many += sorted(many, key=lambda i: CASES[i][0])
+def test_mixed_requests_at_once(served: Served) -> None:
+    """Mixed first, then one shape after the other: neighbours of one shape share a run."""
+
+    def shape(i: int) -> tuple[object, ...]:
+        return served.cases[i].grid, len(served.cases[i].pictures)
+
+    many = list(range(len(served.cases))) * 4
+    many += sorted(many, key=shape)
     with ThreadPoolExecutor(8) as pool:
-        answers = pool.map(lambda i: served.ask(cropped(*PICTURES[CASES[i][0]]), CASES[i][1]), many)
+        answers = pool.map(
+            lambda i: served.ask(served.cases[i].images, served.cases[i].question), many
+        )
         for i, got in zip(many, answers, strict=True):
-            assert_same(got, wanted[i])
+            assert_same(got, served.wanted[i])
     stats = served.server.client.get_inference_statistics("vision", as_json=True)
     vision = stats["model_stats"][0]
     assert int(vision["execution_count"]) < int(vision["inference_count"])
 
 
-def test_a_shape_that_is_no_grid_is_refused_and_the_next_request_works(
-    served: Served, wanted: list[ReferenceAnswer]
-) -> None:
+def test_a_shape_that_is_no_grid_is_refused_and_the_next_request_works(served: Served) -> None:
     """Below preprocess: raw pixels to the vision model, with as many pixels as a grid has."""
-    pixels = InferInput("pixels", [1, 56, 224, 3], "UINT8")  # 2 x 8 cells
-    pixels.set_data_from_numpy(np.zeros((1, 56, 224, 3), dtype=np.uint8))
+    cell = served.reference.source.facts.cell_size
+    several = (1,) if served.reference.spec.max_pictures > 1 else ()
+    shape = (1, *several, 2 * cell, 8 * cell, 3)
+    pixels = InferInput("pixels", list(shape), "UINT8")
+    pixels.set_data_from_numpy(np.zeros(shape, dtype=np.uint8))
+    known = " or ".join(f"{rows * cell}x{cols * cell}x3" for rows, cols in GRIDS)
     for _ in range(2):
-        with pytest.raises(Exception, match="pixels must be 112x112x3 or 84x168x3 or 168x84x3"):
+        with pytest.raises(Exception, match=f"pixels must be {known}"):
             served.server.client.infer("vision", [pixels])
-    grid, question = CASES[0]
-    assert_same(served.ask(cropped(*PICTURES[grid]), question), wanted[0])
+    case = served.cases[0]
+    assert_same(served.ask(case.images, case.question), served.wanted[0])
+
+
+def test_a_picture_that_is_refused_is_named_by_its_place(served: Served) -> None:
+    most = served.reference.spec.max_pictures
+    if most == 1:
+        pytest.skip("one picture is IMAGE itself")
+    good = cropped(*PICTURES["wide"])
+    for images, sentence in (
+        ([good, b"some text", good], "IMAGE 2 of 3 is not a readable picture"),
+        ([good] * (most + 1), f"IMAGE has {most + 1} pictures; a request takes 1 to {most}"),
+        ([], f"IMAGE has no pictures; a request takes 1 to {most}"),
+    ):
+        with pytest.raises(AnswerError, match=sentence) as caught:
+            served.ask(images, QUESTIONS[0])
+        assert caught.value.status == "INVALID_ARGUMENT"
+    case = served.cases[0]
+    assert_same(served.ask(case.images, case.question), served.wanted[0])
+
+
+def test_ask_draws_a_heat_map_of_each_picture(served: Served, tmp_path: Path) -> None:
+    case = served.cases[-1]
+    paths = [tmp_path / f"{i}.png" for i in range(len(case.pictures))]
+    for path, image in zip(paths, case.images, strict=True):
+        path.write_bytes(image)
+    app = typer.Typer()
+    app.command()(ask_command)
+    arguments = [paths[0], case.question, "--url", served.server.grpc_url, "--max-tokens", TOKENS]
+    for path in paths[1:]:
+        arguments += ["--image", path]
+    result = CliRunner().invoke(
+        app, [str(a) for a in (*arguments, "--heatmap", tmp_path / "map.png")]
+    )
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(served.wanted[-1].text)
+    drawn = sorted(path.name for path in tmp_path.glob("map*.png"))
+    assert drawn == (["map.png"] if len(paths) == 1 else ["map-1.png", "map-2.png"])

@@ -81,6 +81,17 @@ def test_a_plain_question_sends_only_what_it_says() -> None:
     assert tensors["PROMPT"][0, 0].decode() == "Was ist das für ein Tier?"
 
 
+@pytest.mark.parametrize("images", [[], [b"a"], [b"a", b"\x00", b"ccc\x00"]])
+def test_several_pictures_are_one_tensor(images: list[bytes]) -> None:
+    question = Question(images, "q")
+    assert question.images == tuple(images)
+    request = infer_request(question)
+    (tensor,) = (tensor for tensor in request.inputs if tensor.name == "IMAGE")
+    assert list(tensor.shape) == [1, len(images)]
+    raw = request.raw_input_contents[0]
+    assert (list(deserialize_bytes_tensor(raw)) if raw else []) == images
+
+
 def test_every_option_becomes_its_tensor() -> None:
     options = GenerationOptions(
         max_tokens=7,
@@ -334,6 +345,9 @@ def test_a_question_is_read_from_a_file(tmp_path: Path) -> None:
     path.write_bytes(b"\x89PNG")
     options = GenerationOptions(max_tokens=3)
     assert Question.from_file(path, "q", options) == Question(b"\x89PNG", "q", options)
+    assert Question.from_files([path] * 2, "q", options) == Question(
+        (b"\x89PNG",) * 2, "q", options
+    )
     with pytest.raises(FileNotFoundError):
         Question.from_file(tmp_path / "none.png", "q")
 

@@ -128,3 +128,27 @@ def test_a_map_without_meaning_is_refused(relevance: np.ndarray) -> None:
 def test_a_kept_cell_outside_the_map_is_refused() -> None:
     with pytest.raises(ValueError, match="Token cell 4"):
         heatmap.draw(grey(8, 8), [4], np.zeros((2, 2)))
+
+
+def test_each_picture_has_its_own_cells_and_one_scale_for_all() -> None:
+    images = [grey(40, 40), grey(80, 40)]
+    relevance = np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 4.0], [4.0, 4.0]])
+    first, second = heatmap.draw_each(images, [5, 2], relevance)
+    assert (first.size, second.size) == ((40, 40), (80, 40))
+
+    def middle(picture: Image.Image, cell: int) -> np.ndarray:
+        left, top, right, bottom = heatmap.cell_box(cell, 2, 2, *picture.size)
+        return np.asarray(picture)[(top + bottom) // 2, (left + right) // 2].astype(int)
+
+    for picture, kept in ((first, 2), (second, 1)):
+        levels = [middle(picture, cell).sum() for cell in range(4)]
+        assert levels.index(max(levels)) == kept
+    # The second picture's cells are the most relevant of both: all amber, more red than blue.
+    assert middle(second, 1)[0] > middle(second, 1)[2]
+    assert middle(second, 0).tolist() == middle(second, 3).tolist()
+
+
+@pytest.mark.parametrize(("pictures", "kept"), [(3, [0]), (2, [8]), (2, [-1]), (0, [0])])
+def test_a_map_of_other_pictures_is_refused(pictures: int, kept: list[int]) -> None:
+    with pytest.raises(ValueError, match="picture"):
+        heatmap.draw_each([grey(40, 40)] * pictures, kept, np.zeros((4, 2)))
