@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from builder.spec.batching import PositiveInt, Strict
 
@@ -38,3 +38,20 @@ class Answers(Strict):
         description="Most windows of one context; what is behind them is left out with "
         "long_text: truncate, and refused with long_text: refuse.",
     )
+
+
+class ZeroShot(Strict):
+    """zero-shot-image-classification: how a label becomes a text."""
+
+    template: str = Field(
+        default="This is a photo of {}.", description="The text of a label; {} is the label."
+    )
+    cached_labels: PositiveInt = Field(
+        default=1024, description="Labels whose text vectors are kept between requests."
+    )
+
+    @model_validator(mode="after")
+    def _has_a_place(self) -> "ZeroShot":
+        if self.template.count("{}") != 1:
+            raise ValueError("template needs exactly one {} for the label")
+        return self

@@ -94,7 +94,7 @@ class CheckpointFiles:
         return min(bounds) if bounds else None
 
     def load(self, auto_class: Any, task: str, optional: tuple[str, ...] = ()) -> Any:
-        """The model in fp32, eval mode, SDPA attention.
+        """The model in fp32, eval mode, SDPA attention where the family has it.
 
         Args:
             auto_class: `AutoModelFor...`.
@@ -111,7 +111,6 @@ class CheckpointFiles:
                 self.source,
                 dtype=torch.float32,
                 use_safetensors=True,
-                attn_implementation="sdpa",
                 output_loading_info=True,
                 **self.options,
             )

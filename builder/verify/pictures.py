@@ -42,6 +42,11 @@ def _generated(count: int = 4) -> list[bytes]:
     return pictures
 
 
+def sample_pictures() -> list[bytes]:
+    """Encoded pictures: bundled photos, else generated ones."""
+    return _bundled() or _generated()
+
+
 def verification_pictures(spec: Spec, base: Path) -> list[bytes]:
     """Encoded pictures: the spec's own, else bundled photos, else generated ones.
 
@@ -49,7 +54,7 @@ def verification_pictures(spec: Spec, base: Path) -> list[bytes]:
         SpecError: a picture that the spec names can't be read.
     """
     if not spec.verify.pictures:
-        return _bundled() or _generated()
+        return sample_pictures()
     try:
         return [(base / name).read_bytes() for name in spec.verify.pictures]
     except OSError as error:

@@ -12,7 +12,15 @@ import torch
 import transformers
 from tokenizers import ByteLevelBPETokenizer
 from tokenizers.processors import RobertaProcessing
-from transformers import AutoTokenizer, BertConfig, PreTrainedTokenizerFast, RobertaConfig
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+)
 
 TEXTS = (
     "Angela Merkel met Tim Cook in Berlin; Apple opens an office there in 2031.",
@@ -102,3 +110,66 @@ def labels(*names: str) -> dict[str, Any]:
         "id2label": dict(enumerate(names)),
         "label2id": {name: index for index, name in enumerate(names)},
     }
+
+
+_PICTURE = {"image_size": 32, "num_channels": 3}
+_CONV = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]}
+IMAGE_MODELS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
+    "vit": (
+        "ViT",
+        {**_SIZE, **_PICTURE, "patch_size": 8},
+        "ViT",
+        {"size": {"height": 32, "width": 32}, "resample": 2},
+    ),
+    "deit": (
+        "DeiT",
+        {**_SIZE, **_PICTURE, "patch_size": 8},
+        "DeiT",
+        {"size": {"height": 36, "width": 36}, "crop_size": {"height": 32, "width": 32}},
+    ),
+    "resnet": (
+        "ResNet",
+        {**_CONV, "layer_type": "basic"},
+        "ConvNext",
+        {"size": {"shortest_edge": 32}, "crop_pct": 0.875},
+    ),
+}
+"""Name -> class of the model, its config, class of the image processor, its config."""
+
+
+def save_image_model(folder: Path, name: str, **config: Any) -> Path:
+    """An image classifier and its image processor.
+
+    Args:
+        folder: Where it is saved.
+        name: A key of `IMAGE_MODELS`.
+        config: Further values of its config.
+    """
+    kind, values, processor, sizes = IMAGE_MODELS[name]
+    torch.manual_seed(0)
+    settings = getattr(transformers, f"{kind}Config")(**values, **config)
+    model = getattr(transformers, f"{kind}ForImageClassification")(settings)
+    model.save_pretrained(folder)
+    getattr(transformers, f"{processor}ImageProcessorPil")(**sizes).save_pretrained(folder)
+    return folder
+
+
+def save_clip(folder: Path) -> Path:
+    """A CLIP of 32 x 32 pixels."""
+    tokenizer = roberta_tokenizer(64)
+    torch.manual_seed(0)
+    text = {
+        **_SIZE,
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": 64,
+        "eos_token_id": tokenizer.eos_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    vision = {**_SIZE, **_PICTURE, "patch_size": 8}
+    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)
+    CLIPModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    sizes = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    CLIPImageProcessorPil(**sizes).save_pretrained(folder)
+    return folder

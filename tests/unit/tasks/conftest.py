@@ -62,7 +62,7 @@ def kind(folder: Path, task: str, **values: Any) -> Any:
 
 def run(graph: Graph, tensors: dict[str, Any]) -> list[Any]:
     """The graph in torch, over tensors of a tokenizer stage."""
-    inputs = {t.name: torch.from_numpy(tensors[t.name]) for t in graph.inputs}
+    inputs = {t.name: torch.tensor(tensors[t.name]) for t in graph.inputs}
     with torch.inference_mode():
         output = graph.module(**inputs)
     outputs = output if isinstance(output, tuple) else (output,)

@@ -1,0 +1,105 @@
+"""Triton Python model: a picture's vector and labels in, SCORES of the labels out."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+from tokenizers import Tokenizer
+
+from ..tokenize.texts import TextEncoder, TextError
+from .vectors import TextVectors, scores
+
+
+class TritonPythonModel:
+    """Scores a picture against labels; each text is embedded once and then remembered."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Read the settings from the model config's parameters."""
+        config = json.loads(args["model_config"])
+        value = {name: entry["string_value"] for name, entry in config["parameters"].items()}
+        folder = Path(args["model_repository"]) / args["model_version"]
+        self._encoder = TextEncoder(
+            Tokenizer.from_file(str(folder / "tokenizer.json")),
+            [int(bucket) for bucket in value["sequence_buckets"].split(",")],
+            int(value["pad_token_id"]),
+            truncate=value["long_text"] == "truncate",
+        )
+        self._template = value["template"]
+        self._text_model = value["text_model"]
+        self._batch = int(value["text_batch"])
+        self._scale = float(json.loads((folder / "scale.json").read_text())["logit_scale"])
+        self._vectors = TextVectors(self._embed, int(value["cached_labels"]))
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer each request on its own; one bad request does not fail its batch."""
+        responses = []
+        for request in requests:
+            try:
+                responses.append(self._answer(request))
+            except TextError as error:
+                refusal = pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
+                responses.append(pb_utils.InferenceResponse(error=refusal))
+        return responses
+
+    def _answer(self, request: Any) -> Any:
+        pictures = pb_utils.get_input_tensor_by_name(request, "image_embeds").as_numpy()
+        labels = _strings(request, "LABELS")
+        if labels.shape[-1] == 0:
+            raise TextError("LABELS is empty; send the labels to choose from")
+        templates = _strings(request, "TEMPLATE")
+        if templates is None:
+            templates = np.full((len(labels), 1), self._template, dtype=object)
+        texts = np.empty(labels.shape, dtype=object)
+        for row, place in np.ndindex(labels.shape):
+            template = templates[row, 0]
+            if template.count("{}") != 1:
+                raise TextError(f"TEMPLATE needs exactly one {{}} for the label: {template!r}")
+            texts[row, place] = template.replace("{}", labels[row, place])
+        vectors = self._vectors.of(texts.reshape(-1).tolist())
+        found = np.stack(
+            [
+                scores(picture, np.stack([vectors[text] for text in row]), self._scale)
+                for picture, row in zip(pictures, texts, strict=True)
+            ]
+        )
+        return pb_utils.InferenceResponse([pb_utils.Tensor("SCORES", found)])
+
+    def _embed(self, texts: list[str]) -> Any:
+        """Vectors of texts, by the text model: fp32 [texts, D].
+
+        Raises:
+            TextError: the text model refused them.
+        """
+        rows = []
+        for first in range(0, len(texts), self._batch):
+            tensors = self._encoder.tensors(texts[first : first + self._batch])
+            call = pb_utils.InferenceRequest(
+                model_name=self._text_model,
+                requested_output_names=["text_embeds"],
+                inputs=[
+                    pb_utils.Tensor(name, np.ascontiguousarray(tensors[name]))
+                    for name in ("input_ids", "attention_mask")
+                ],
+            )
+            answer = call.exec()
+            if answer.has_error():
+                raise TextError(f"{self._text_model}: {answer.error().message()}")
+            rows.append(pb_utils.get_output_tensor_by_name(answer, "text_embeds").as_numpy())
+        return np.concatenate(rows)
+
+
+def _strings(request: Any, name: str) -> Any:
+    """Texts of an input, [B, n]; None where the request leaves it out."""
+    tensor = pb_utils.get_input_tensor_by_name(request, name)
+    if tensor is None:
+        return None
+    values = tensor.as_numpy()
+    found = np.empty(values.shape, dtype=object)
+    try:
+        for place in np.ndindex(values.shape):
+            found[place] = values[place].decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise TextError(f"{name} is not valid UTF-8 (byte {error.start})") from error
+    return found
