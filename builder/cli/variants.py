@@ -26,8 +26,9 @@ def variants_table(name: str, outcome: Mapping[str, Any]) -> Table:
             continue
         accuracy = variant["accuracy"]
         threads = variant["threads"]
+        kept = variant["kept_in_fp32"]
         table.add_row(
-            variant["precision"],
+            variant["precision"] + (f" ({kept} of {variant['products']} fp32)" if kept else ""),
             f"{variant['bytes'] / 1e6:.1f} MB",
             f"{variant['max_abs_error']:.1e}",
             f"{variant['min_cosine']:.6f}",

@@ -1,5 +1,7 @@
 """The artifact that a spec asks for, from one exported fp32 file."""
 
+import functools
+import math
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +14,7 @@ from builder.optimize.calibration import Arrays, Told, calibrate, nobody
 from builder.optimize.choice import Choice, choose
 from builder.optimize.fusion import fuse
 from builder.optimize.rewrite import load, save
+from builder.optimize.sensitivity import SHARES, by_harm
 from builder.optimize.variants import Variant, file_size, time_files
 from builder.spec.models import Tolerance
 from builder.spec.precision import ArtifactPrecision, Precision
@@ -119,16 +122,19 @@ class _Workshop:
         save(fuse(source, self.settings.optimize, self.around.limits, scratch), path)
         shutil.rmtree(scratch)
 
-    def convert(self, precision: ArtifactPrecision) -> None:
-        """Make another candidate from the fp32 one."""
+    def convert(self, precision: ArtifactPrecision, keep: Sequence[int] = ()) -> None:
+        """Make another candidate from the fp32 one, some products of int8 left as they are."""
         settings, path = self.settings, self.path(precision)
         model = load(self.path("fp32"))
+        shutil.rmtree(path.parent, ignore_errors=True)
         path.parent.mkdir()
         match precision:
             case "int8-dynamic":
-                integers.quantize_dynamic(model, reduce_range=settings.reduce_range)
+                integers.quantize_dynamic(model, keep=keep, reduce_range=settings.reduce_range)
             case "int8-static":
-                integers.quantize_static(model, self._ranges(), reduce_range=settings.reduce_range)
+                integers.quantize_static(
+                    model, self.ranges, keep=keep, reduce_range=settings.reduce_range
+                )
             case "int4":
                 integers.quantize_blocks(model, block_size=settings.block_size)
             case "fp16" | "bf16":
@@ -140,7 +146,18 @@ class _Workshop:
                 raise AssertionError(precision)
         save(model, path)
 
-    def _ranges(self) -> dict[str, integers.Range]:
+    @functools.cached_property
+    def harmed(self) -> list[int]:
+        """Places of the products, from those that 8 bits harm most to the least."""
+        scratch = self.folder / "harm"
+        scratch.mkdir()
+        places = by_harm(self.path("fp32"), self.around.feeds, scratch)
+        shutil.rmtree(scratch)
+        return places
+
+    @functools.cached_property
+    def ranges(self) -> dict[str, integers.Range]:
+        """Ranges of the activations, by calibration."""
         calibration, around = self.settings.calibration, self.around
         if calibration is None or around.calibration is None:
             raise SpecError("precision int8-static needs calibration.data, a file of JSON lines")
@@ -158,6 +175,25 @@ class _Workshop:
         )
         shutil.rmtree(scratch)
         return ranges
+
+    def within(self, precision: ArtifactPrecision) -> Variant:
+        """A candidate with as many products in int8 as its tolerance allows.
+
+        Where half of them are not enough, it is the one with all of them.
+        """
+        self.convert(precision)
+        first = variant = self.verified(precision)
+        if variant.within or not precision.startswith("int8"):
+            return variant
+        total = len(self.harmed)
+        for share in SHARES[1:]:
+            kept = math.ceil(share * total)
+            self.convert(precision, self.harmed[:kept])
+            variant = replace(self.verified(precision), kept=kept, products=total)
+            if variant.within:
+                return variant
+        self.convert(precision)
+        return first
 
     def verified(self, precision: ArtifactPrecision) -> Variant:
         """A candidate that stands there, compared with the checkpoint."""
@@ -215,8 +251,7 @@ def make_artifact(
     variants = [workshop.verified("fp32")]
     for name in names[1:]:
         try:
-            workshop.convert(name)
-            variants.append(workshop.verified(name))
+            variants.append(workshop.within(name))
         except BuilderError as error:
             if settings.precision != "auto" or isinstance(error, SpecError):
                 raise
@@ -225,7 +260,7 @@ def make_artifact(
     if settings.precision == "auto":
         choice = choose(variants, settings.max_accuracy_drop)
     else:
-        choice = Choice(variants[-1], f"{settings.precision}: as the spec asks.")
+        choice = Choice(variants[-1], f"{variants[-1].name}: as the spec asks.")
     chosen = choice.variant
     for part in chosen.path.parent.iterdir():
         shutil.move(part, path.parent / part.name)

@@ -117,7 +117,7 @@ class Statistics:
         return True
 
 
-def _observed(graph_file: Path, scratch: Path) -> tuple[ort.InferenceSession, list[str]]:
+def observed(graph_file: Path, scratch: Path) -> tuple[ort.InferenceSession, list[str]]:
     """A session that gives the activations of every product, and their names."""
     model = load(graph_file)
     values = dict.fromkeys(product.x for product in products(model))
@@ -181,7 +181,7 @@ def calibrate(
         statistics.read(state, key)
     told(statistics.done, len(feeds))
     if statistics.done < len(feeds):
-        session, names = _observed(graph_file, scratch)
+        session, names = observed(graph_file, scratch)
     while statistics.done < len(feeds):
         activations = session.run(names, dict(feeds[statistics.done]))
         statistics.add(dict(zip(names, activations, strict=True)))

@@ -29,7 +29,7 @@ def _threads(count: int) -> str:
 
 def _objection(variant: Variant, exact: Variant, max_drop: float) -> str | None:
     """Why a candidate can't be taken in place of fp32; None: it can."""
-    name = variant.precision
+    name = variant.name
     if variant.failure is not None:
         return f"{name} can't be made ({variant.failure})"
     for row in variant.rows:
@@ -75,11 +75,11 @@ def choose(variants: Sequence[Variant], max_accuracy_drop: float = 0.01) -> Choi
         return Choice(exact, f"fp32: {why}.")
     best = max(able, key=lambda variant: variant.speed)
     sentence = (
-        f"{best.precision}: {best.speed:.2f} times as fast as fp32 on {_threads(best.threads)}, "
+        f"{best.name}: {best.speed:.2f} times as fast as fp32 on {_threads(best.threads)}, "
         f"cosine {best.min_cosine:.5f}"
     )
     if best.accuracy is not None and exact.accuracy is not None:
         sentence += f", accuracy {best.accuracy:.2%} (fp32 {exact.accuracy:.2%})"
-    others = [f"{v.precision} is {v.speed:.2f} times as fast" for v in able if v is not best]
+    others = [f"{v.name} is {v.speed:.2f} times as fast" for v in able if v is not best]
     rest = [*others, *objections]
     return Choice(best, sentence + ("; " + "; ".join(rest) if rest else "") + ".")

@@ -12,7 +12,7 @@ https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 import functools
 import importlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -75,23 +75,27 @@ def _replace_product(product: Product, last: ir.Node, output: ir.Value) -> None:
         product.node.graph.remove(product.node, safe=True)
 
 
-def _require(found: list[Product]) -> list[Product]:
+def _chosen(model: ir.Model, keep: Collection[int] = ()) -> list[Product]:
+    found = [product for place, product in enumerate(products(model)) if place not in keep]
     if not found:
         raise ExportError("no matrix product with constant weights, so nothing to quantize")
     return found
 
 
-def quantize_dynamic(model: ir.Model, *, reduce_range: bool = False) -> None:
+def quantize_dynamic(
+    model: ir.Model, *, keep: Collection[int] = (), reduce_range: bool = False
+) -> None:
     """Products in int8, the range of each activation found at each run.
 
     Args:
         model: Changed in place.
+        keep: Places of products in `products(model)` that stay in fp32.
         reduce_range: Weights of 7 bits.
 
     Raises:
         ExportError: there is nothing to quantize.
     """
-    for product in _require(products(model)):
+    for product in _chosen(model, keep):
         weights, scales = _int8_weights(model.graph, product, _most(reduce_range))
         bias, last = _bias(product)
         (output,) = insert(
@@ -112,13 +116,18 @@ def activation_parameters(bounds: Range) -> tuple[NDArray[np.float32], NDArray[n
 
 
 def quantize_static(
-    model: ir.Model, ranges: Mapping[str, Range], *, reduce_range: bool = False
+    model: ir.Model,
+    ranges: Mapping[str, Range],
+    *,
+    keep: Collection[int] = (),
+    reduce_range: bool = False,
 ) -> None:
     """Products in int8 by QuantizeLinear and DequantizeLinear, activations by known ranges.
 
     Args:
         model: Changed in place.
-        ranges: Name of an activation -> its range; products of others stay as they are.
+        ranges: Name of the activation that a product reads -> its range.
+        keep: Places of products in `products(model)` that stay in fp32.
         reduce_range: Weights of 7 bits.
 
     Raises:
@@ -126,8 +135,7 @@ def quantize_static(
     """
     graph = model.graph
     rounded: dict[ir.Value, ir.Value] = {}
-    found = [product for product in products(model) if product.x.name in ranges]
-    for product in _require(found):
+    for product in _chosen(model, keep):
         x = product.x
         if x not in rounded:
             scale, zero = activation_parameters(ranges[str(x.name)])
@@ -172,7 +180,7 @@ def quantize_blocks(model: ir.Model, *, bits: int = 4, block_size: int = 32) -> 
         ExportError: there is nothing to quantize.
     """
     graph, quantizer = model.graph, _blocks_of(bits, block_size)
-    for product in _require(products(model)):
+    for product in _chosen(model):
         rows, columns = product.shape
         blocks = -(-rows // block_size)
 

@@ -32,6 +32,8 @@ class Variant:
         speed: Times as fast as the fp32 candidate in the same measurement.
         threads: Of the measurement; 0: as many as ONNX Runtime takes.
         accuracy: Share of labelled records that are answered right; None: not asked for.
+        kept: Products that stay in fp32, so that it is within its tolerance.
+        products: Products with constant weights.
         failure: Why it could not be made or run; the other fields mean nothing then.
     """
 
@@ -43,7 +45,15 @@ class Variant:
     speed: float = 0.0
     threads: int = 1
     accuracy: float | None = None
+    kept: int = 0
+    products: int = 0
     failure: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The precision, and what it leaves out."""
+        rest = f" with {self.kept} of {self.products} products in fp32" if self.kept else ""
+        return f"{self.precision}{rest}"
 
     @property
     def max_abs_error(self) -> float:
@@ -73,6 +83,8 @@ class Variant:
             "tolerance": tolerance,
             "within": self.within,
             "accuracy": self.accuracy,
+            "kept_in_fp32": self.kept,
+            "products": self.products,
             "milliseconds": round(self.milliseconds, 3),
             "speed": round(self.speed, 3),
             "threads": self.threads,
