@@ -81,9 +81,17 @@ def build(
     only: Annotated[
         str | None, typer.Option(metavar="NAME", help="Build one model anew, keep the others.")
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Where the build's report goes; default: OUTPUT-report, beside it."
+        ),
+    ] = None,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.")] = False,
 ) -> None:
-    """Build a verified model repository from a spec."""
-    from builder.errors import SpecError
+    """Build a verified model repository from a spec, and a report of it."""
+    from builder.errors import PublishError, SpecError
+    from builder.report import StepTimes, check_folder, report_folder, write_report
     from builder.spec.load import load_any_spec
     from builder.spec.models import Spec
 
@@ -92,6 +100,8 @@ def build(
         if target == "tensorrt" and not isinstance(loaded, Spec):
             raise SpecError("--target tensorrt: only an arr-coc spec can be built for TensorRT")
         loaded = loaded.model_copy(update={"target": target})
+    if report is not None:
+        check_folder(output, report)
     console = Console()
     columns = (
         TextColumn("{task.description:<20}"),
@@ -102,13 +112,27 @@ def build(
     bars = Console(stderr=True)
     with Progress(*columns, console=bars, disable=not bars.is_terminal) as progress:
         bar = _Bar(progress)
-        bar.step("load libraries")
+        steps = StepTimes(bar)
+        steps.step("load libraries")
         quiet()
         from builder.builds import build_of
 
-        report = build_of(loaded, spec, output, bar).run(only)
+        built = build_of(loaded, spec, output, steps).run(only)
+        seconds = steps.seconds()
         bar.finish()
-    console.print(_parity_table(report.parity))
-    console.print(_models_table(report))
-    for name in report.carried:
+    console.print(_parity_table(built.parity))
+    console.print(_models_table(built))
+    for name in built.carried:
         console.print(f"kept {name}: it was there and is not the builder's", highlight=False)
+    if no_report:
+        return
+    folder = report or report_folder(output)
+    try:
+        write_report(output, folder, seconds)
+    except PublishError as error:
+        if report is not None:
+            raise
+        # Nobody asked for it there, and the repository is published.
+        console.print(str(error), highlight=False, markup=False, soft_wrap=True)
+    else:
+        console.print(f"report: {folder / 'report.html'}", highlight=False, soft_wrap=True)

@@ -21,27 +21,40 @@ def _quoted(value: str) -> str:
     return f'"{text_encoding.CEscape(value.encode(), as_utf8=True)}"'
 
 
-def _environment() -> SandboxedEnvironment:
+def _environment(*, autoescape: bool = False) -> SandboxedEnvironment:
     environment = SandboxedEnvironment(
         loader=FileSystemLoader([str(place) for place in _PLACES]),
         undefined=StrictUndefined,
-        autoescape=False,  # protobuf text, not HTML
+        autoescape=autoescape,
         keep_trailing_newline=True,
     )
     environment.filters["quoted"] = _quoted
     return environment
 
 
+def _render(environment: SandboxedEnvironment, name: str, values: dict[str, Any]) -> str:
+    try:
+        return environment.get_template(name).render(**values)
+    except TemplateError as error:
+        raise RenderError(f"template {name}: {error}") from error
+
+
 def render_template(name: str, /, **values: Any) -> str:
-    """Render a template file.
+    """Render a template file as it is: protobuf text, YAML, Markdown.
 
     Raises:
         RenderError: the template is missing, broken, or uses a variable that is not set.
     """
-    try:
-        return _environment().get_template(name).render(**values)
-    except TemplateError as error:
-        raise RenderError(f"template {name}: {error}") from error
+    return _render(_environment(), name, values)
+
+
+def render_page(name: str, /, **values: Any) -> str:
+    """Render a template of an HTML page; every value is escaped.
+
+    Raises:
+        RenderError: the template is missing, broken, or uses a variable that is not set.
+    """
+    return _render(_environment(autoescape=True), name, values)
 
 
 def render_config(config: ModelConfig, origin: str) -> str:

@@ -1,0 +1,34 @@
+"""A published repository to report on: the shipped one, with a manifest."""
+
+from pathlib import Path
+from shutil import copytree
+from typing import Any
+
+import pytest
+
+from builder.publish.manifest import write_manifest
+from builder.spec.models import Tolerance
+from builder.verify.measure import ParityRow
+
+ROOT = Path(__file__).parents[3]
+
+
+def row(artifact: str, error: float, batch: int = 1, allowed: float = 1e-3) -> dict[str, Any]:
+    tolerance = Tolerance(max_abs_error=allowed, min_cosine=0.999)
+    return ParityRow(artifact, "image_embeds", batch, error, 0.99999, tolerance).as_dict()
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    folder = tmp_path / "repository"
+    copytree(ROOT / "model_repository", folder)
+    for name in ("vision", "relevance"):
+        (folder / name / "1" / "model.onnx").write_bytes(b"x" * 1_500_000)
+    write_manifest(
+        folder,
+        models=["preprocess", "vision", "relevance", "language", "arr_coc"],
+        spec={"name": "arr_coc", "checkpoint": {"path": "some/checkpoint"}, "target": "cpu"},
+        source={"model.safetensors": "ab" * 32},
+        parity=[row("vision", 2e-6), row("vision", 0.0, 5), row("relevance", 4e-7)],
+    )
+    return folder
