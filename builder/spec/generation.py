@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from builder.spec.batching import PositiveInt
 from builder.spec.language import DecoderEngine
+from builder.spec.models import Tolerance
 
 
 class Generation(DecoderEngine):
@@ -24,6 +25,12 @@ class Generation(DecoderEngine):
     max_tokens: PositiveInt = Field(default=256, description="Longest answer, in tokens.")
     default_max_tokens: PositiveInt = Field(
         default=64, description="Longest answer of a request that does not say."
+    )
+    tolerance: Tolerance | None = Field(
+        default=None,
+        description="How far logits of quantized weights or of fp16 may be from the checkpoint's. "
+        "null: defaults that catch a broken artifact (int8: 1.0 and cosine 0.99; int4: 5.0 and "
+        "0.8; fp16: 0.1 and 0.999). The fp32 decoder has the spec's own tolerance.",
     )
     vllm: dict[str, Any] = Field(
         default_factory=dict,

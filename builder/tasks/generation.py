@@ -77,6 +77,29 @@ def refuse_keys(spec: TaskSpec, *keys: str) -> None:
             raise SpecError(f"{key} has no meaning for {spec.task}; take it out")
 
 
+def answer_limits(spec: TaskSpec, positions: int | None, source: str) -> tuple[int, int]:
+    """Longest answer, and that of a request that does not say, of a decoder of its own.
+
+    Args:
+        spec: The spec.
+        positions: Most tokens of an answer; None: no bound.
+        source: The checkpoint, for the error.
+
+    Raises:
+        SpecError: the spec asks for more.
+    """
+    settings = generation_of(spec)
+    answer = settings.max_tokens
+    if positions is not None and answer > positions:
+        if "max_tokens" in settings.model_fields_set:
+            raise SpecError(
+                f"generation.max_tokens: {answer} is beyond the {positions} positions that "
+                f"{source} has for an answer"
+            )
+        answer = positions
+    return answer, min(settings.default_max_tokens, answer)
+
+
 def generation_config(files: CheckpointFiles) -> dict[str, Any]:
     """The checkpoint's `generation_config.json`, or what its config says of generation."""
     found = files.json("generation_config.json")
@@ -110,9 +133,13 @@ def end_tokens(files: CheckpointFiles, tokenizer: Any) -> tuple[int, ...]:
 def tolerance_of(spec: TaskSpec) -> Tolerance:
     """How far the decoder may be from the checkpoint, by its precision."""
     generation = generation_of(spec)
+    if generation.weights is None and precision_of(spec) == "fp32":
+        return spec.tolerance
+    if generation.tolerance is not None:
+        return generation.tolerance
     if generation.weights is not None:
         return Verify().int8 if generation.weights == "int8" else Verify().int4
-    return spec.tolerance if precision_of(spec) == "fp32" else Verify().fp16
+    return Verify().fp16
 
 
 def precision_of(spec: TaskSpec) -> Any:

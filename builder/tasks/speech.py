@@ -12,7 +12,7 @@ from torch import nn
 from transformers import AutoModelForSpeechSeq2Seq, WhisperFeatureExtractor
 
 from builder.arr_coc.facts import checkpoint_errors
-from builder.errors import CheckpointError, SpecError
+from builder.errors import CheckpointError
 from builder.render.model_config import EnsembleStep, ModelConfig, Tensor
 from builder.render.stages import ensemble, graph_stage, python_stage, same
 from builder.runtime.models.log_mel.spectrogram import LogMel
@@ -22,7 +22,7 @@ from builder.spec.releases import OnnxLimits
 from builder.spec.task import TaskSpec
 from builder.steps import VERSION
 from builder.tasks.checkpoint import CheckpointFiles
-from builder.tasks.generation import generation_config, generation_of, refuse_keys
+from builder.tasks.generation import answer_limits, generation_config, generation_of, refuse_keys
 from builder.tasks.kind import Artifact, Description, Graph, Sample
 from builder.tasks.seq2seq import decoder_parity, export_decoder
 from builder.tasks.text import save_tokenizer
@@ -116,12 +116,7 @@ class SpeechRecognition:
         self.rules = _opening(files, rules_of(files, self.tokenizer))
         opening = len(self.rules.start) + bool(self.rules.detect) + len(self.rules.follow)
         positions = int(files.config.max_target_positions) - opening
-        self.max_tokens = min(self.settings.max_tokens, positions)
-        if self.max_tokens < self.settings.max_tokens and spec.generation is not None:
-            raise SpecError(
-                f"generation.max_tokens: {self.settings.max_tokens} is beyond the {positions} "
-                f"positions that {files.source} has for an answer"
-            )
+        self.limits = answer_limits(spec, positions, files.source)
         mels, frames = (
             self.log_mel.filters.shape[1],
             self.log_mel.samples // self.log_mel.hop_length,
@@ -151,6 +146,7 @@ class SpeechRecognition:
             outputs=self.answer,
             graph_inputs=(self.features,),
             graph_outputs=(self.states,),
+            settings={"limits": self.limits},
         )
 
     def _name(self, stage: str) -> str:
@@ -191,11 +187,9 @@ class SpeechRecognition:
                 read,
                 ANSWER,
                 parameters={
-                    "default_max_tokens": str(
-                        min(self.settings.default_max_tokens, self.max_tokens)
-                    ),
+                    "default_max_tokens": str(self.limits[1]),
                     "intra_op_thread_count": str(self.settings.intra_op_thread_count),
-                    "max_tokens": str(self.max_tokens),
+                    "max_tokens": str(self.limits[0]),
                     "pad_token_id": str(self.rules.end[0]),
                     "rules": json.dumps(asdict(self.rules)),
                 },

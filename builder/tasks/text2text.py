@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,14 @@ from builder.runtime.models.seq2seq.steps import CachedDecoder
 from builder.spec.releases import OnnxLimits
 from builder.spec.task import TaskSpec
 from builder.tasks.checkpoint import CheckpointFiles
-from builder.tasks.generation import end_tokens, generation_config, generation_of, refuse_keys
-from builder.tasks.kind import Artifact
+from builder.tasks.generation import (
+    answer_limits,
+    end_tokens,
+    generation_config,
+    generation_of,
+    refuse_keys,
+)
+from builder.tasks.kind import Artifact, Description
 from builder.tasks.samples import TEXTS
 from builder.tasks.seq2seq import EncoderStates, decoder_parity, export_decoder, require_covered
 from builder.tasks.text import ATTENTION_MASK, TextKind
@@ -49,6 +55,7 @@ ENGINE_KEYS = (
     "max_waiting",
     "kv_cache_tokens",
     "prefill_chunk",
+    "tolerance",
     "draft_tokens",
     "spinning",
     "kind",
@@ -116,15 +123,13 @@ class Text2Text(TextKind):
         """
         require_covered(files.source, files.config)
         refuse_keys(spec, *(f"generation.{key}" for key in ENGINE_KEYS))
+        if spec.model.engine == "torch":
+            raise SpecError(f"engine: torch can't run {spec.task}; use onnxruntime")
         super().__init__(spec, files)
         self.rules = rules_of(files, self.hf_tokenizer)
         self.settings = generation_of(spec)
         positions = getattr(files.config, "max_position_embeddings", None)
-        if positions is not None and self.settings.max_tokens > positions:
-            raise SpecError(
-                f"generation.max_tokens: {self.settings.max_tokens} is beyond the {positions} "
-                f"positions of {files.source}"
-            )
+        self.limits = answer_limits(spec, positions, files.source)
 
     def raw_dims(self) -> tuple[int, ...]:
         """A state a token of the source."""
@@ -142,12 +147,16 @@ class Text2Text(TextKind):
         """Limits and rules."""
         settings = self.settings
         return {
-            "default_max_tokens": str(settings.default_max_tokens),
+            "default_max_tokens": str(self.limits[1]),
             "intra_op_thread_count": str(settings.intra_op_thread_count),
-            "max_tokens": str(settings.max_tokens),
+            "max_tokens": str(self.limits[0]),
             "pad_token_id": str(self.pad_token_id),
             "rules": json.dumps(asdict(self.rules)),
         }
+
+    def describe(self) -> Description:
+        """What `builder init` writes into a spec."""
+        return replace(super().describe(), settings={"limits": self.limits})
 
     def artifacts(self) -> list[Artifact]:
         """The decoder, beside its stage."""

@@ -95,7 +95,7 @@ def test_init_writes_a_spec_that_fits(name: str, folder: Path) -> None:
         ("llama", {"max_sequence_length": 64, "max_tokens": 64}, "64 leaves no room for a prompt"),
         ("llama", {"engine": "vllm"}, "vllm needs target: gpu"),
         ("t5", {"slots": 4}, r"generation.slots has no meaning for text2text-generation"),
-        ("bart", {"max_tokens": 300}, "300 is beyond the 256 positions"),
+        ("bart", {"max_tokens": 300}, "300 is beyond the 256 positions that"),
         ("whisper", {"max_tokens": 64}, "64 is beyond the 61 positions"),
     ],
 )
@@ -321,3 +321,17 @@ def test_no_weights_for_the_head(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(BuilderError, match=r"has no weights for lm_head.weight \(1 missing\)"):
         TaskBuild(spec, tmp_path / "spec.yaml", tmp_path / "repository", Quiet()).run()
     assert not (tmp_path / "repository").exists()
+
+
+def test_quantized_weights_have_a_tolerance_of_their_own(folder: Path, tmp_path: Path) -> None:
+    generation = {"weights": "int8", "weight_block_size": 16}
+    spec = spec_of("llama", generation=generation, tolerance={"max_abs_error": 1e-4})
+    repository = tmp_path / "repository"
+    report = TaskBuild(spec, folder / "spec.yaml", repository, Quiet()).run()
+    assert [row.tensor for row in report.parity] == ["logits (int8 weights)"] * 2
+    assert all(1e-4 < row.max_abs_error < 1.0 for row in report.parity)
+    strict = {**generation, "tolerance": {"max_abs_error": 1e-4, "min_cosine": 0.9}}
+    spec = spec_of("llama", generation=strict)
+    with pytest.raises(BuilderError, match="nothing was published; over tolerance"):
+        TaskBuild(spec, folder / "spec.yaml", tmp_path / "never", Quiet()).run()
+    assert not (tmp_path / "never").exists()
