@@ -5,6 +5,7 @@ from typing import Protocol
 
 from builder.arr_coc.facts import load_facts
 from builder.build import Build, rendered_drift, write_text_files
+from builder.cache.store import Store
 from builder.onnx_models.build import OnnxBuild, onnx_drift, write_onnx_files
 from builder.render.model_config import ModelConfig
 from builder.spec.models import Spec
@@ -23,7 +24,13 @@ class AnyBuild(Protocol):
         """Build and publish; `only` names one model to build anew."""
 
 
-def build_of(spec: AnySpec, spec_path: Path, target: Path, progress: Progress) -> AnyBuild:
+def build_of(
+    spec: AnySpec,
+    spec_path: Path,
+    target: Path,
+    progress: Progress,
+    store: Store | None = None,
+) -> AnyBuild:
     """The build of a spec.
 
     Args:
@@ -31,9 +38,10 @@ def build_of(spec: AnySpec, spec_path: Path, target: Path, progress: Progress) -
         spec_path: Its file; local paths in it are relative to its folder.
         target: The repository to write.
         progress: Told about each step.
+        store: The cache of artifacts, for the builds that have one; None: all is made anew.
     """
     if isinstance(spec, TaskSpec):
-        return TaskBuild(spec, spec_path, target, progress)
+        return TaskBuild(spec, spec_path, target, progress, store)
     if isinstance(spec, OnnxSpec):
         return OnnxBuild(spec, spec_path, target, progress)
     return Build(spec, spec_path, target, progress)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from builder.errors import PublishError
 from builder.render.model_config import ModelConfig
@@ -35,12 +35,14 @@ class BuildReport:
         models: Model name -> bytes of its files, in pipeline order.
         parity: The parity table.
         carried: Entries of the old repository that were kept because they are not ours.
+        precision: Model name -> the candidates that were measured for it, and the choice.
     """
 
     repository: Path
     models: dict[str, int]
     parity: list[ParityRow]
     carried: list[str] = field(default_factory=list)
+    precision: dict[str, Any] = field(default_factory=dict)
 
 
 def write_models(

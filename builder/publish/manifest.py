@@ -47,6 +47,7 @@ def write_manifest(
     spec: Mapping[str, Any],
     source: Mapping[str, str],
     parity: list[dict[str, Any]],
+    precision: Mapping[str, Any] | None = None,
 ) -> None:
     """Write `manifest.json` into a repository that is otherwise complete.
 
@@ -56,6 +57,7 @@ def write_manifest(
         spec: The whole spec, defaults included.
         source: Source file name -> sha256.
         parity: Rows of the parity table.
+        precision: Model name -> the candidates that were measured for it, and the choice.
     """
     names = sorted(models)
     files = {
@@ -70,6 +72,7 @@ def write_manifest(
         "versions": package_versions(),
         "spec": spec,
         "parity": parity,
+        "precision": dict(precision or {}),
         "files": files,
     }
     (repository / MANIFEST_NAME).write_text(json.dumps(manifest, indent=2) + "\n")

@@ -18,7 +18,7 @@ DEFAULT_TOLERANCES: Final[dict[ArtifactPrecision, Tolerance]] = {
     "fp16": Tolerance(max_abs_error=0.1, min_cosine=0.999),
     "bf16": Tolerance(max_abs_error=0.5, min_cosine=0.999),
     "int8-dynamic": Tolerance(max_abs_error=2.0, min_cosine=0.99),
-    "int8-static": Tolerance(max_abs_error=2.0, min_cosine=0.98),
+    "int8-static": Tolerance(max_abs_error=2.0, min_cosine=0.99),
     "int4": Tolerance(max_abs_error=4.0, min_cosine=0.95),
 }
 

@@ -75,6 +75,10 @@ class TaskModel(Batched, Precision):
 
     @model_validator(mode="after")
     def _settings_are_the_engines_own(self) -> "TaskModel":
+        if self.engine != "onnxruntime" and self.precision != "fp32":
+            raise ValueError(
+                f"precision {self.precision} is for engine: onnxruntime, not {self.engine}"
+            )
         for engine in ("openvino", "torch"):
             if getattr(self, engine) is not None and self.engine != engine:
                 raise ValueError(f"{engine} is only for engine: {engine}, not {self.engine}")

@@ -2,7 +2,9 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
+from builder.cache.store import Store
 from builder.errors import PublishError, SpecError
 from builder.publish.manifest import owned_models, read_manifest, write_manifest
 from builder.publish.staging import staging_folder
@@ -19,6 +21,7 @@ from builder.steps import (
     require_valid,
     write_models,
 )
+from builder.tasks.artifacts import FILE, ArtifactMaker
 from builder.tasks.checkpoint import open_checkpoint
 from builder.tasks.engines import (
     engine_configs,
@@ -30,7 +33,7 @@ from builder.tasks.engines import (
 )
 from builder.tasks.export import export_graph
 from builder.tasks.kind import Artifact, Graph, Kind, WithArtifacts
-from builder.tasks.parity import verify_graph, verify_run
+from builder.tasks.parity import verify_run
 from builder.tasks.registry import kind_of
 from builder.verify.measure import ParityRow, artifact_errors, require_parity
 
@@ -56,7 +59,14 @@ def task_drift(spec: TaskSpec, spec_path: Path, target: Path, scratch: Path) -> 
 class TaskBuild:
     """One run of the builder."""
 
-    def __init__(self, spec: TaskSpec, spec_path: Path, target: Path, progress: Progress) -> None:
+    def __init__(
+        self,
+        spec: TaskSpec,
+        spec_path: Path,
+        target: Path,
+        progress: Progress,
+        store: Store | None = None,
+    ) -> None:
         """Prepare a build.
 
         Args:
@@ -64,7 +74,9 @@ class TaskBuild:
             spec_path: Its file; local paths in it are relative to its folder.
             target: The repository to write.
             progress: Told about each step.
+            store: The cache of artifacts; None: everything is made anew.
         """
+        self._store = store
         self._spec = spec
         self._base = spec_path.resolve().parent
         self._origin = spec_path.name
@@ -95,14 +107,7 @@ class TaskBuild:
             for name in set(names) - set(selected):
                 shutil.rmtree(staging.path / name)
                 shutil.copytree(self._target / name, staging.path / name)
-            rows: list[ParityRow] = []
-            if graphs:
-                progress.step("load checkpoint")
-                named = {config.name: config for config in configs}
-                for graph in kind.graphs():
-                    if graph.name in graphs:
-                        folder = staging.path / graph.name / VERSION
-                        rows += self._artifact(graph, named[graph.name], folder)
+            rows, precision = self._graphs(kind, configs, graphs, staging.path)
             for artifact in artifacts:
                 rows += self._own_artifact(artifact, staging.path / artifact.name / VERSION)
             require_parity(rows)
@@ -113,15 +118,19 @@ class TaskBuild:
             if only is not None:
                 old = read_manifest(self._target).get("parity", [])
                 parity += [row for row in old if row.get("artifact") != only]
+                kept = read_manifest(self._target).get("precision", {})
+                precision = {name: kept[name] for name in kept if name != only} | precision
             write_manifest(
                 staging.path,
                 models=names,
                 spec=spec.model_dump(mode="json"),
                 source=open_checkpoint(spec.checkpoint, self._base).hashes(),
                 parity=parity,
+                precision=precision,
             )
             carried = staging.publish()
-        return BuildReport(self._target, model_sizes(self._target, configs), rows, carried)
+        sizes = model_sizes(self._target, configs)
+        return BuildReport(self._target, sizes, rows, carried, precision)
 
     def _selected(self, names: list[str], only: str | None) -> list[str]:
         if only is None:
@@ -143,8 +152,31 @@ class TaskBuild:
         with artifact_errors(artifact.name):
             return artifact.verify(folder)
 
-    def _artifact(self, graph: Graph, config: ModelConfig, folder: Path) -> list[ParityRow]:
-        spec, path = self._spec, folder / "model.onnx"
+    def _graphs(
+        self, kind: Kind, configs: list[ModelConfig], names: set[str], folder: Path
+    ) -> tuple[list[ParityRow], dict[str, Any]]:
+        """Write the artifacts of the graphs named; their parity, and what was measured of each."""
+        native = self._spec.model.engine == "onnxruntime"
+        maker = ArtifactMaker(self._spec, self._base, kind, self._store, self._progress)
+        folders = {name: folder / name / VERSION for name in sorted(names)}
+        found = {name: maker.take(name, folders[name]) for name in folders} if native else {}
+        made = {name: artifact for name, artifact in found.items() if artifact is not None}
+        rows = [row for artifact in made.values() for row in artifact.rows]
+        if names - set(made):
+            self._progress.step("load checkpoint")
+            named = {config.name: config for config in configs}
+            for graph in kind.graphs():
+                if graph.name in made or graph.name not in names:
+                    continue
+                if native:
+                    made[graph.name] = maker.make(graph, folders[graph.name])
+                    rows += made[graph.name].rows
+                else:
+                    rows += self._on_engine(graph, named[graph.name], folders[graph.name])
+        return rows, {name: artifact.outcome for name, artifact in made.items()}
+
+    def _on_engine(self, graph: Graph, config: ModelConfig, folder: Path) -> list[ParityRow]:
+        spec, path = self._spec, folder / FILE
         self._progress.step(f"export {graph.name}")
         if spec.model.engine == "torch":
             save_checkpoint(graph, folder)
@@ -153,8 +185,6 @@ class TaskBuild:
         self._progress.step(f"verify {graph.name}")
         samples = list(graph.samples())
         with artifact_errors(graph.name):
-            if spec.model.engine == "onnxruntime":
-                return verify_graph(graph.name, path, samples, spec.tolerance)
             if spec.model.engine == "openvino":
                 run = openvino_run(path, spec.model.openvino or OpenVino())
             else:
