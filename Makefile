@@ -8,7 +8,7 @@ CHECKPOINT := examples/tiny/checkpoint/model.safetensors
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install demo build serve schema test test-all lint format lock clean up bench-pipeline bench-language
+.PHONY: install demo build serve schema test test-all lint format lock clean up bench-pipeline bench-language bench-engines
 
 install: $(STAMP)
 
@@ -56,6 +56,9 @@ test-all: $(CHECKPOINT)
 
 bench-language: $(STAMP)
 	$(BIN)/python -m benchmarks.language
+
+bench-engines: $(STAMP)
+	$(BIN)/python -m benchmarks.engines --settle 600
 
 bench-pipeline: $(STAMP)
 	$(BIN)/python -m benchmarks.pipeline --pictures docs
