@@ -15,6 +15,7 @@ _KINDS: dict[str, tuple[str, Any]] = {
     "MESSAGES": ("BYTES", np.object_),
     "TEXT": ("BYTES", np.object_),
     "STOP": ("BYTES", np.object_),
+    "AUDIO": ("FP32", np.float32),
     "MAX_TOKENS": ("INT32", np.int32),
     "TOP_K": ("INT32", np.int32),
     "TIMEOUT_MS": ("INT32", np.int32),
@@ -91,7 +92,9 @@ def _add(answer: Answer, result: Any) -> bool:
     return bool(answer.reason)
 
 
-def infer_all(url: str, model: str, requests: list[dict[str, Any]]) -> list[Answer]:
+def infer_all(
+    url: str, model: str, requests: list[dict[str, Any]], output: str = "GENERATED_TEXT"
+) -> list[Answer]:
     """Send requests at once, without a stream; the answers in their order.
 
     Raises:
@@ -99,7 +102,7 @@ def infer_all(url: str, model: str, requests: list[dict[str, Any]]) -> list[Answ
     """
     with grpc.InferenceServerClient(url) as client, ThreadPoolExecutor(len(requests)) as pool:
         results = pool.map(lambda r: client.infer(model, request_inputs(r)), requests)
-        return [_row(result, 0) for result in results]
+        return [_row(result, 0, output) for result in results]
 
 
 def infer_rows(url: str, model: str, texts: Sequence[str]) -> list[Answer]:
@@ -114,13 +117,13 @@ def infer_rows(url: str, model: str, texts: Sequence[str]) -> list[Answer]:
     inputs[1].set_data_from_numpy(tokens)
     with grpc.InferenceServerClient(url) as client:
         result = client.infer(model, inputs)
-        return [_row(result, row) for row in range(len(texts))]
+        return [_row(result, row, "GENERATED_TEXT") for row in range(len(texts))]
 
 
-def _row(result: Any, row: int) -> Answer:
+def _row(result: Any, row: int, output: str) -> Answer:
     count = int(result.as_numpy("COMPLETION_TOKENS")[row, 0])
     return Answer(
-        text=result.as_numpy("GENERATED_TEXT")[row, 0].decode(),
+        text=result.as_numpy(output)[row, 0].decode(),
         ids=result.as_numpy("TOKEN_IDS")[row, :count].tolist(),
         reason=result.as_numpy("FINISH_REASON")[row, 0].decode(),
         completion_tokens=count,

@@ -6,15 +6,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
+)
 from tritonclient.utils import InferenceServerException
 
 from builder.serve import TritonServer
 from builder.spec.task import TaskSpec
 from builder.tasks.build import TaskBuild
-from examples.tiny.generation import make_causal, make_seq2seq
+from examples.tiny.generation import make_causal, make_seq2seq, make_whisper
 from tests.integration.conftest import Steps
 from tests.integration.generation_client import ask_all, infer_all, infer_rows
 
@@ -50,6 +57,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
         make_causal(folder / family, family)
     for family, rules in SEQ2SEQ.items():
         make_seq2seq(folder / family, family, **rules)
+    make_whisper(folder / "whisper")
     return folder
 
 
@@ -75,6 +83,9 @@ def server(checkpoints: Path, serve_repository: Serve) -> Iterator[str]:
     repositories += [
         build(checkpoints, name, "text2text-generation", name, model=model) for name in SEQ2SEQ
     ]
+    repositories.append(
+        build(checkpoints, "whisper", "automatic-speech-recognition", "whisper", model=model)
+    )
     together = checkpoints / "repository"
     together.mkdir()
     for repository in repositories:
@@ -232,3 +243,28 @@ def test_samples_of_text_to_text_depend_on_the_seed_alone(server: str) -> None:
 def test_bad_options_of_text_to_text(server: str) -> None:
     with pytest.raises(InferenceServerException, match="MAX_TOKENS is 1000; it must be 1 to 256"):
         infer_all(server, "t5", [{"TEXT": "a", "MAX_TOKENS": 1000}])
+
+
+def test_speech_to_text_is_that_of_generate(server: str, checkpoints: Path) -> None:
+    folder = checkpoints / "whisper"
+    model = WhisperForConditionalGeneration.from_pretrained(folder).eval()
+    extractor = WhisperFeatureExtractor.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    rng = np.random.default_rng(0)
+    sounds = [(rng.normal(size=size) * 0.1).astype(np.float32) for size in (16000, 9000, 400)]
+    wanted = []
+    for sound in sounds:
+        features = extractor(sound, sampling_rate=16000, return_tensors="pt").input_features
+        with torch.inference_mode():
+            output = model.generate(features, max_new_tokens=TOKENS, do_sample=False)
+        wanted.append(output[0].tolist())
+    requests = [{"AUDIO": sound.tolist(), "MAX_TOKENS": TOKENS} for sound in sounds]
+    alone = [infer_all(server, "whisper", [request], "TEXT")[0] for request in requests]
+    together = infer_all(server, "whisper", requests, "TEXT")
+    for answers in (alone, together):
+        assert [answer.ids for answer in answers] == wanted
+        assert [answer.text for answer in answers] == [
+            tokenizer.decode(ids, skip_special_tokens=True) for ids in wanted
+        ]
+    with pytest.raises(InferenceServerException, match=r"AUDIO has 1\.0 seconds at 16000 Hz; at"):
+        infer_all(server, "whisper", [{"AUDIO": [0.0] * 16001}], "TEXT")

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from transformers import (
+    AutoConfig,
+    AutoModelForSeq2SeqLM,
     AutoTokenizer,
     BertConfig,
     GPT2Config,
@@ -27,12 +29,22 @@ from builder.render.templates import render_template
 from builder.runtime.models.generate.chat import ChatError, ChatTemplate
 from builder.runtime.models.log_mel.spectrogram import AudioError
 from builder.runtime.models.seq2seq.rules import Rules
+from builder.runtime.models.seq2seq.steps import CachedDecoder
 from builder.spec.load import load_any_spec
+from builder.spec.models import Tolerance
+from builder.spec.releases import onnx_limits
 from builder.spec.task import TaskCheckpoint, TaskSpec
+from builder.tasks import seq2seq
 from builder.tasks.build import TaskBuild
 from builder.tasks.checkpoint import open_checkpoint
 from builder.tasks.registry import guess_task, kind_of
-from examples.tiny.generation import make_causal, make_seq2seq, make_whisper
+from examples.tiny.generation import (
+    CAUSAL,
+    make_causal,
+    make_seq2seq,
+    make_whisper,
+    randomize,
+)
 
 
 class Quiet:
@@ -335,3 +347,44 @@ def test_quantized_weights_have_a_tolerance_of_their_own(folder: Path, tmp_path:
     with pytest.raises(BuilderError, match="nothing was published; over tolerance"):
         TaskBuild(spec, folder / "spec.yaml", tmp_path / "never", Quiet()).run()
     assert not (tmp_path / "never").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", sorted(CAUSAL))
+def test_every_covered_decoder_is_its_source(family: str, tmp_path: Path) -> None:
+    make_causal(tmp_path / family, family)
+    spec = spec_of(family, task="text-generation")
+    report = TaskBuild(spec, tmp_path / "spec.yaml", tmp_path / "repository", Quiet()).run()
+    assert [row.batch for row in report.parity] == [1, 6]
+    assert all(row.max_abs_error < 1e-4 for row in report.parity)
+
+
+_SMALL = {
+    "d_model": 32,
+    "encoder_ffn_dim": 64,
+    "decoder_ffn_dim": 64,
+    "max_position_embeddings": 64,
+}
+_LAYERS = {"encoder_layers": 2, "decoder_layers": 2}
+_HEADS = {"encoder_attention_heads": 4, "decoder_attention_heads": 4}
+_T5 = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", seq2seq.COVERED)
+def test_every_covered_encoder_decoder_is_its_source(family: str, tmp_path: Path) -> None:
+    """Joint steps behind sources of unequal length, the cache starting empty."""
+    sizes = _T5 if family in {"t5", "mt5"} else {**_SMALL, **_LAYERS, **_HEADS}
+    config = AutoConfig.for_model(family, vocab_size=100, decoder_start_token_id=0, **sizes)
+    torch.manual_seed(0)
+    model = AutoModelForSeq2SeqLM.from_config(config, attn_implementation="sdpa").eval()
+    randomize(model.requires_grad_(False))
+    seq2seq.export_decoder(model, tmp_path, onnx_limits("24.10"), masked=True)
+    states = [
+        model.get_encoder()(torch.randint(3, 99, (1, size))).last_hidden_state for size in (9, 4, 6)
+    ]
+    rules = Rules(start=(0,), end=(1,))
+    decoder = CachedDecoder(tmp_path, threads=1)
+    rows = seq2seq.decoder_parity("it", model, decoder, states, rules, Tolerance())
+    assert [row.batch for row in rows] == [1, 3]
+    assert all(row.max_abs_error < 1e-4 for row in rows)
