@@ -8,7 +8,7 @@ CHECKPOINT := examples/tiny/checkpoint/model.safetensors
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install demo build serve schema test test-all lint format lock clean up bench-pipeline bench-language bench-engines
+.PHONY: install demo build serve schema test test-all lint format lock clean up bench-pipeline bench-digits bench-language bench-engines
 
 install: $(STAMP)
 
@@ -62,6 +62,10 @@ bench-engines: $(STAMP)
 
 bench-pipeline: $(STAMP)
 	$(BIN)/python -m benchmarks.pipeline --pictures docs
+
+# Accuracy, not speed: about 20,000 questions to real servers.
+bench-digits: $(STAMP)
+	$(BIN)/python -m benchmarks.digits
 
 up:
 	docker compose --profile cpu up --build
