@@ -113,11 +113,11 @@ def read_facts(repository: Path, steps: Sequence[tuple[str, float]] = ()) -> Fac
 
 def _precision(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Only what has several candidates has something to choose between."""
-    made = manifest.get("artifacts", {})
+    made = manifest.get("precision", {})
     return {
         name: outcome
         for name, outcome in made.items()
-        if isinstance(outcome, Mapping) and outcome.get("variants")
+        if isinstance(outcome, Mapping) and len(outcome.get("variants", ())) > 1
     }
 
 

@@ -71,7 +71,7 @@ def edit_manifest(repository: Path, **values: Any) -> None:
 
 
 def test_both_reports_hold_the_facts(repository: Path, tmp_path: Path) -> None:
-    edit_manifest(repository, artifacts={"vision": VARIANTS})
+    edit_manifest(repository, precision={"vision": VARIANTS})
     write_report(repository, tmp_path / "report", STEPS)
     page = Page((tmp_path / "report" / "report.html").read_text())
     markdown = (tmp_path / "report" / "report.md").read_text()
@@ -96,7 +96,7 @@ def test_both_reports_hold_the_facts(repository: Path, tmp_path: Path) -> None:
 
 
 def test_the_plots_of_the_markdown_stand_beside_it(repository: Path, tmp_path: Path) -> None:
-    edit_manifest(repository, artifacts={"vision": VARIANTS})
+    edit_manifest(repository, precision={"vision": VARIANTS})
     files = write_report(repository, tmp_path / "report", STEPS)
     named = re.findall(r"\]\(([^)]+\.svg)\)", (tmp_path / "report" / "report.md").read_text())
     assert sorted(named) == sorted(path.name for path in files if path.suffix == ".svg")
