@@ -1,6 +1,6 @@
 """The language stage's engine against transformers on the same weights.
 
-    python -m benchmarks.language [--quick] [--output benchmarks/results/language.json]
+    python -m benchmarks.language [--quick] [--only GROUP ...] [--genai DIR]
 
 Random weights of Qwen2-0.5B's shape, 64 visual and 32 text tokens, greedy answers of 16 to 256
 tokens. Two threads on both sides; the sides alternate and medians are kept. Every fp32 answer is
@@ -8,14 +8,14 @@ compared with transformers' tokens. In the mixed case transformers would take an
 - one after another: the request whose length is nearest to the mean is timed;
 - padded batch: its prompts and the first eighth of its steps are timed, and the steps counted up to
   the longest answer (later ones see more tokens, so this is in its favour).
+
+`--only` measures some groups and keeps the other rows of the output file; each row holds the commit
+that it was measured at. `compiled` takes a minute to compile; `genai` needs onnxruntime-genai in
+DIR (benchmarks/_genai.py).
 """
 
 import argparse
-import json
-import os
-import platform
 import statistics
-import subprocess
 import tempfile
 import threading
 import time
@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks import _genai
 from benchmarks._language_model import (
     PROMPT_TOKENS,
     Compiled,
@@ -37,6 +38,7 @@ from benchmarks._language_model import (
     padded,
     sequential,
 )
+from benchmarks._results import keep, machine
 from builder.export.decoder import export_text_model
 from builder.runtime.models.language.decoder import Decoder, SessionSettings
 from builder.runtime.models.language.engine import EXTRA_ROWS, Engine, EngineSettings
@@ -48,6 +50,7 @@ from builder.spec.releases import onnx_limits
 THREADS = 2
 SLOTS = 16
 CHUNK = 64
+GROUPS = ("one-stream", "first-token", "mixed", "compiled", "genai")
 
 
 @dataclass
@@ -214,13 +217,28 @@ def one_stream_compiled(model: Any, folder: Path, runs: int, tokens: int) -> lis
     """The same against torch.compile over a static cache; compiling is not counted."""
     prompts = make_prompts(model, [tokens])
     ours, compiled = Ours(folder / "fp32" / "decoder.onnx"), Compiled(model, PROMPT_TOKENS + 256)
+    start = time.perf_counter()
     compiled(prompts)
-    result = rates(runs, {"compiled": (compiled, prompts), "ours": (ours, prompts)})
+    first = round(time.perf_counter() - start)
+    sides: dict[str, tuple[Answer, list[Prompt]]] = {
+        "eager": (lambda p: sequential(model, p), prompts),
+        "compiled": (compiled, prompts),
+        "ours": (ours, prompts),
+    }
+    result = rates(runs, sides)
     ours.close()
     rate, answers = result["rate"], result["answers"]
     same = answers["ours"] == answers["compiled"]
     return [row("one-stream-fp32-vs-compiled", "tokens/s", rate["compiled"], rate["ours"],
-                identical=same)]  # fmt: skip
+                identical=same, eager=rate["eager"], first_answer_s=first,
+                cpu_ratio=cpu_ratio(result["cpu"], "compiled", "ours"))]  # fmt: skip
+
+
+def against_genai(model: Any, folder: Path, runs: int, packages: Path) -> list[Any]:
+    """The text half against onnxruntime-genai, both without a scheduler."""
+    found = _genai.compare(packages, model, folder, runs, THREADS)
+    return [row(case, "tokens/s", theirs, ours, same_tokens=round(same, 3))
+            for case, theirs, ours, same in found]  # fmt: skip
 
 
 def mixed(model: Any, folder: Path, runs: int, most: int) -> list[Any]:
@@ -315,25 +333,17 @@ def under_load(model: Any, folder: Path, runs: int) -> list[Any]:
     return rows
 
 
-def machine() -> dict[str, Any]:
-    """What it was measured on, and at which commit."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    return {"cpu": cpu, "cores": os.cpu_count(), "python": platform.python_version(),
-            "load_average": os.getloadavg()[0], "commit": commit}  # fmt: skip
-
-
 def main() -> None:
     """Measure and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="six layers, short answers, one run")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--compiled", action="store_true", help="torch.compile too; takes minutes")
+    parser.add_argument("--only", nargs="+", choices=GROUPS, default=GROUPS[:3])
+    parser.add_argument("--genai", type=Path, metavar="DIR", help="where onnxruntime-genai is")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/language.json"))
     arguments = parser.parse_args()
+    if "genai" in arguments.only and arguments.genai is None:
+        parser.error("the group genai needs --genai DIR")
     runs = 1 if arguments.quick else arguments.runs
     torch.set_num_threads(THREADS)
     before = machine()
@@ -354,19 +364,16 @@ def main() -> None:
             )
             print(f"exported {weights or 'fp32'}", flush=True)
         most = 48 if arguments.quick else 256
-        rows: list[Any] = []
-        for measure in (
-            lambda: one_stream(model, folder, runs, most // 8),
-            lambda: under_load(model, folder, runs),
-            lambda: mixed(model, folder, runs, most),
-            lambda: (
-                one_stream_compiled(model, folder, runs, most // 8) if arguments.compiled else []
-            ),
-        ):
-            rows += measure()
-            result = {"machine": before, "threads": THREADS, "runs": runs, "rows": rows}
-            arguments.output.parent.mkdir(parents=True, exist_ok=True)
-            arguments.output.write_text(json.dumps(result, indent=2) + "\n")
+        measures: dict[str, Callable[[], list[Any]]] = {
+            "one-stream": lambda: one_stream(model, folder, runs, most // 8),
+            "first-token": lambda: under_load(model, folder, runs),
+            "mixed": lambda: mixed(model, folder, runs, most),
+            "compiled": lambda: one_stream_compiled(model, folder, runs, most // 8),
+            "genai": lambda: against_genai(model, folder, runs, arguments.genai),
+        }
+        for group in arguments.only:
+            run = {"machine": before, "threads": THREADS, "runs": runs}
+            keep(arguments.output, run, GROUPS, group, measures[group]())
 
 
 if __name__ == "__main__":

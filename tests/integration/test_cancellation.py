@@ -1,11 +1,15 @@
 """Answers that are left early on a real server: all they held is free, nothing else is hurt."""
 
 import asyncio
+import collections
 import json
+import random
 import signal
+import statistics
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 import uuid
 from collections.abc import Callable
@@ -13,6 +17,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from clients import (
@@ -48,12 +53,25 @@ def quiet(values: dict[str, float]) -> bool:
     return values["language_running"] == values["language_waiting"] == 0
 
 
-def freed(metrics: Metrics, before: dict[str, float], count: int) -> dict[str, float]:
-    """The metrics once `count` answers more have ended, all of them cut off."""
+def settled(metrics: Metrics) -> dict[str, float]:
+    """The metrics once nothing runs and what the engine reports late has come too."""
+    last = wait_for(metrics, quiet)
+    while True:
+        time.sleep(1)
+        if (values := wait_for(metrics, quiet)) == last:
+            return values
+        last = values
+
+
+def freed(
+    metrics: Metrics, before: dict[str, float], count: int, complete: int = 0
+) -> dict[str, float]:
+    """The metrics once `count` answers more have ended, all but `complete` of them cut off."""
     end = before["language_finished_total"] + count
     after = wait_for(metrics, lambda now: now["language_finished_total"] >= end and quiet(now))
     assert after["language_finished_total"] == end
-    assert after["language_cancelled_total"] == before["language_cancelled_total"] + count
+    cancelled = after["language_cancelled_total"] - before["language_cancelled_total"]
+    assert count - complete <= cancelled <= count
     assert after["language_blocks_used"] == before["language_blocks_used"]
     return after
 
@@ -81,7 +99,7 @@ def text(url: str) -> str:
 def before(url: str, metrics: Metrics, text: str) -> dict[str, float]:
     """The metrics before the test, when the shared prefix is there."""
     answer(url, asked(text, 1))
-    return wait_for(metrics, quiet)
+    return settled(metrics)
 
 
 def leave_by_closing(url: str, text: str, chunks: int) -> None:
@@ -120,7 +138,7 @@ def test_fifty_streams_are_left_early_and_nothing_is_lost(
     url: str, text: str, metrics: Metrics
 ) -> None:
     wanted = [answer(url, asked(f"{QUESTION} {i}", 24)) for i in range(4)]
-    before = wait_for(metrics, quiet)
+    before = settled(metrics)
     failures: list[BaseException] = []
 
     def run(target: Callable[..., Any], *arguments: Any) -> None:
@@ -138,7 +156,8 @@ def test_fifty_streams_are_left_early_and_nothing_is_lost(
     for thread in threads:
         thread.join(60)
     assert failures == []
-    after = freed(metrics, before, 50)
+    # On a busy machine a few are answered before their client's thread comes to leave them.
+    after = freed(metrics, before, 50, complete=10)
     assert after["language_tokens_total"] - before["language_tokens_total"] < 50 * LONG / 2
     again = [answer(url, asked(f"{QUESTION} {i}", 24)) for i in range(4)]
     assert all(map(same, again, wanted))
@@ -149,7 +168,7 @@ def test_a_cancel_ends_the_stream_in_good_order(
 ) -> None:
     """From anywhere, by the id; what was said before is that of the whole answer."""
     whole = answer(url, asked(text))
-    before = wait_for(metrics, quiet)
+    before = settled(metrics)
     name = uuid.uuid4().hex
     chunks = []
     for chunk in stream(url, asked(text), request_id=name):
@@ -251,24 +270,58 @@ def test_a_program_that_ends_cancels_what_it_has_half_read(
 
 
 @pytest.mark.slow
-def test_the_deadline_of_a_client_that_is_killed_frees_its_slot(
-    cancelled_server: Any, text: str, tmp_path: Path
+def test_two_thousand_requests_with_random_lengths_and_cancels(
+    arr_coc_server: Any, url: str, metrics: Metrics
 ) -> None:
-    metrics = metrics_of(cancelled_server)
-    before = metrics()
-    image = tmp_path / "picture.png"
-    image.write_bytes(picture())
-    program = (
-        "import sys, os; from clients import GenerationOptions, Question, stream;"
-        "options = GenerationOptions(max_tokens=256);"
-        "asked = Question.from_file(sys.argv[2], sys.argv[3], options);"
-        "next(stream(sys.argv[1], asked, timeout=0.3));"
-        "os.kill(os.getpid(), 9)"
-    )
-    command = [sys.executable, "-c", program, cancelled_server.url, str(image), text]
-    done = subprocess.run(command, check=False, cwd=ROOT, timeout=60)
-    assert done.returncode == -signal.SIGKILL
-    after = wait_for(
-        metrics, lambda now: now["language_finished_total"] > before["language_finished_total"]
-    )
-    assert after["language_tokens_total"] - before["language_tokens_total"] < LONG
+    """Every answer is whole or the beginning of it; slots, pages and memory all come back."""
+    texts = [f"{QUESTION} {i}" for i in range(12)]
+    wanted = [answer(url, asked(text)).token_ids for text in texts]
+    before = settled(metrics)
+    rng = random.Random(0)
+    ways = collections.Counter[str]()
+    memory: list[int] = []
+    server = psutil.Process(arr_coc_server.server.pid)
+
+    async def one(client: AsyncClient, line: asyncio.Semaphore) -> None:
+        async with line:
+            place, length = rng.randrange(len(texts)), rng.randrange(1, 97)
+            chunks = rng.randrange(length // 2 + 1) if rng.random() < 0.25 else length
+            name, ids, reason = uuid.uuid4().hex, list[int](), "left"
+            by_id = rng.random() < 0.5
+            reading = client.stream(asked(texts[place], length), request_id=name)
+            async with aclosing(reading):
+                number = 0
+                async for chunk in reading:
+                    ids += chunk.token_ids
+                    number += 1
+                    if chunk.summary is not None:
+                        reason = chunk.summary.finish_reason
+                    elif number == chunks + 1 and by_id:
+                        await client.cancel(name)
+                    elif number == chunks + 1:
+                        break
+            assert tuple(ids) == wanted[place][: len(ids)]
+            if reason in {"length", "stop"}:
+                assert tuple(ids) == wanted[place][:length]
+            ways[reason] += 1
+            if sum(ways.values()) % 100 == 0:
+                processes = [server, *server.children(recursive=True)]
+                memory.append(sum(process.memory_info().rss for process in processes))
+
+    async def every() -> None:
+        line = asyncio.Semaphore(24)
+        async with AsyncClient(url) as client:
+            await asyncio.gather(*(one(client, line) for _ in range(2000)))
+
+    asyncio.run(every())
+    end = before["language_finished_total"] + 2000
+    after = wait_for(metrics, lambda now: now["language_finished_total"] >= end and quiet(now))
+    print(f"{ways}; server MB: {[round(m / 1e6) for m in memory]}; {after}")
+    assert after["language_finished_total"] == end
+    assert after["language_blocks_used"] == before["language_blocks_used"]
+    assert after["language_cancelled_total"] - before["language_cancelled_total"] > 200
+    assert ways["cancelled"] > 100
+    assert ways["left"] > 100
+    # The first hundreds fill the allocators' arenas; what comes later must not add up.
+    assert statistics.median(memory[-5:]) - statistics.median(memory[4:9]) < 64e6
+    assert [answer(url, asked(text)).token_ids for text in texts] == wanted
