@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from builder.cli.quiet import quiet
+from builder.cli.variants import variants_table
 
 if TYPE_CHECKING:
     from builder.build import BuildReport
@@ -32,6 +33,10 @@ class _Bar:
         if self._begun:
             self._progress.advance(self._task)
         self._begun = True
+        self._progress.update(self._task, description=text)
+
+    def detail(self, text: str) -> None:
+        """How far the step is, in its own words."""
         self._progress.update(self._task, description=text)
 
     def finish(self) -> None:
@@ -88,6 +93,17 @@ def build(
         ),
     ] = None,
     no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.")] = False,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where finished artifacts are kept; default: "
+            "$XDG_CACHE_HOME/triton-repository-builder.",
+        ),
+    ] = None,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Make everything anew and keep nothing.")
+    ] = False,
 ) -> None:
     """Build a verified model repository from a spec, and a report of it."""
     from builder.errors import PublishError, SpecError
@@ -116,12 +132,16 @@ def build(
         steps.step("load libraries")
         quiet()
         from builder.builds import build_of
+        from builder.cache.store import Store, default_folder
 
-        built = build_of(loaded, spec, output, steps).run(only)
+        store = None if no_cache else Store(cache or default_folder())
+        built = build_of(loaded, spec, output, steps, store).run(only)
         seconds = steps.seconds()
         bar.finish()
     console.print(_parity_table(built.parity))
     console.print(_models_table(built))
+    for model, outcome in built.precision.items():
+        console.print(variants_table(model, outcome))
     for name in built.carried:
         console.print(f"kept {name}: it was there and is not the builder's", highlight=False)
     if no_report:

@@ -14,10 +14,12 @@ def variants_table(name: str, outcome: Mapping[str, Any]) -> Table:
         outcome: As the manifest has it under `precision`.
     """
     variants = outcome["variants"]
-    table = Table(title=f"Precision of {name}", caption=outcome["reason"])
-    table.add_column("precision")
-    for title in ("size", "max abs error", "min cosine", "accuracy", "times as fast as fp32"):
-        table.add_column(title, justify="right")
+    threads = next((v["threads"] or "all" for v in variants if v.get("speed")), None)
+    title = f"Precision of {name}" + (f", speed on {threads} thread(s)" if threads else "")
+    table = Table(title=title, caption=outcome["reason"])
+    table.add_column("precision", no_wrap=True)
+    for column in ("size", "error", "cosine", "accuracy", "speed"):
+        table.add_column(column, justify="right")
     table.add_column("")
     for variant in variants:
         chosen = "chosen" if variant["precision"] == outcome["precision"] else ""
@@ -25,7 +27,6 @@ def variants_table(name: str, outcome: Mapping[str, Any]) -> Table:
             table.add_row(variant["precision"], "", "", "", "", "", variant["failure"])
             continue
         accuracy = variant["accuracy"]
-        threads = variant["threads"]
         kept = variant["kept_in_fp32"]
         table.add_row(
             variant["precision"] + (f" ({kept} of {variant['products']} fp32)" if kept else ""),
@@ -33,7 +34,7 @@ def variants_table(name: str, outcome: Mapping[str, Any]) -> Table:
             f"{variant['max_abs_error']:.1e}",
             f"{variant['min_cosine']:.6f}",
             "" if accuracy is None else f"{accuracy:.2%}",
-            f"{variant['speed']:.2f} ({threads or 'all'} threads)" if variant["speed"] else "",
+            f"{variant['speed']:.2f}x" if variant["speed"] else "",
             chosen if variant["within"] else f"{chosen} over tolerance".strip(),
         )
     return table
