@@ -49,7 +49,9 @@ def picture_data(image: Path | None, question: str, max_tokens: int) -> dict[str
                 picture.verify()
         except (OSError, UnidentifiedImageError, SyntaxError) as error:
             raise ToolError(f"--image {image} is not a readable picture: {error}") from error
-    item = {"IMAGE": _strings(content), "PROMPT": [question], "MAX_TOKENS": [max_tokens]}
+    # With its shape: where a request may have several pictures, the dim of IMAGE is free.
+    pictures = {**_strings(content), "shape": [1]}
+    item = {"IMAGE": pictures, "PROMPT": [question], "MAX_TOKENS": [max_tokens]}
     return {"data": [item]}
 
 
