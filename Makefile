@@ -8,7 +8,7 @@ CHECKPOINT := examples/tiny/checkpoint/model.safetensors
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install demo build serve schema test test-all lint format lock clean up bench-pipeline bench-digits bench-language bench-engines
+.PHONY: install install-optimum demo build serve schema test test-all lint format lock clean up bench-pipeline bench-digits bench-language bench-engines
 
 install: $(STAMP)
 
@@ -17,6 +17,10 @@ $(STAMP): pyproject.toml constraints.txt scripts/install_native_libs.sh
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[local,openvino,dev]'
 	bash scripts/install_native_libs.sh $(VENV)
 	touch $@
+
+# For `exporter: optimum`, whose transformers is older than ours.
+install-optimum: $(STAMP)
+	bash scripts/install_optimum.sh $(VENV) .venv-optimum
 
 # Write the exact versions that are installed to constraints.txt.
 lock:

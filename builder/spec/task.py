@@ -25,7 +25,7 @@ Task = Literal[
     "token-classification",
     "zero-shot-image-classification",
 ]
-Exporter = Literal["transformers", "torch"]
+Exporter = Literal["transformers", "torch", "optimum"]
 
 # Keys that only some tasks have.
 _OWN_KEYS: Final[dict[str, tuple[Task, ...]]] = {
@@ -62,7 +62,8 @@ class TaskModel(Batched, Precision):
 
     exporter: Exporter = Field(
         default="transformers",
-        description="transformers: its own OnnxExporter; torch: torch.onnx. Both give the same "
+        description="transformers: its own OnnxExporter; torch: torch.onnx; "
+        "optimum: optimum-cli, in the environment of `make install-optimum`. All give the same "
         "names and shapes.",
     )
     engine: Engine = Field(

@@ -62,6 +62,12 @@ class CheckpointFiles:
         )
         return json.loads(Path(path).read_text()) if path else None
 
+    def folder(self) -> Path:
+        """Where it lies on disk; one of the hub has been fetched by then."""
+        if Path(self.source).is_dir():
+            return Path(self.source)
+        return Path(cached_file(self.source, "config.json", revision=self.spec.revision)).parent
+
     def hashes(self) -> dict[str, str]:
         """File name -> sha256 of a local checkpoint; empty for one on the hub."""
         files = weight_files(Checkpoint(path=self.spec.path), self.base)

@@ -1,4 +1,4 @@
-"""A task's graph to ONNX, by transformers' exporter or torch.onnx: same names and shapes."""
+"""A task's graph to ONNX, by the exporter that a spec names: same names and shapes by each."""
 
 import contextlib
 import io
@@ -23,6 +23,7 @@ from builder.export.onnx_file import (
 from builder.spec.releases import OnnxLimits
 from builder.spec.task import Exporter
 from builder.tasks.kind import Graph
+from builder.tasks.optimum import export_by_optimum
 
 
 def export_graph(graph: Graph, path: Path, exporter: Exporter, limits: OnnxLimits) -> None:
@@ -37,6 +38,9 @@ def export_graph(graph: Graph, path: Path, exporter: Exporter, limits: OnnxLimit
     Raises:
         ExportError: the exporter refused the module, or wrote what the release can't load.
     """
+    if exporter == "optimum":
+        export_by_optimum(graph, path, limits)
+        return
     if exporter == "torch":
         shapes = {
             name: dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for name, axes in graph.axes.items()

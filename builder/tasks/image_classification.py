@@ -11,7 +11,7 @@ from builder.render.model_config import EnsembleStep, ModelConfig, Tensor
 from builder.render.stages import ensemble, graph_stage, python_stage, same
 from builder.spec.task import TaskSpec
 from builder.tasks.checkpoint import CheckpointFiles
-from builder.tasks.kind import Description, Graph, Sample
+from builder.tasks.kind import Description, Graph, Origin, Sample
 from builder.tasks.pictures import IMAGE, Colours, read_preparation
 from builder.tasks.text_classification import classify_answer, classify_parameters
 
@@ -129,6 +129,7 @@ class ImageClassification:
                 axes={"pixels": {0: "batch"}},
                 example={"pixels": example},
                 samples=lambda: self._samples(model),
+                origin=Origin(self.files.folder(), self.spec.task),
             )
         ]
 

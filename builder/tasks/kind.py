@@ -38,6 +38,19 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a graph comes from, for an exporter that reads checkpoints instead of modules.
+
+    Attributes:
+        folder: The checkpoint on disk.
+        task: transformers' name of its task.
+    """
+
+    folder: Path
+    task: str
+
+
+@dataclass(frozen=True)
 class Graph:
     """One graph that is exported and served.
 
@@ -50,6 +63,7 @@ class Graph:
         axes: Input -> dim (the batch dim is 0) -> name of the axis; equal names vary together.
         example: Inputs that are traced with; varying dims at least 2 and different.
         samples: Makes what it is verified with; called once.
+        origin: The checkpoint whose model is `module.model`; None: it is a part of one.
     """
 
     name: str
@@ -59,6 +73,7 @@ class Graph:
     axes: Mapping[str, Mapping[int, str]]
     example: Mapping[str, Any]
     samples: Callable[[], Iterable[Sample]]
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True)

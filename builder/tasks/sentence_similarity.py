@@ -33,6 +33,7 @@ class SentenceSimilarity(TextKind):
     """
 
     auto_class = AutoModel
+    hub_task = "feature-extraction"
     head = "sentence"
     raw_name = "sentence_embedding"
     optional_weights = ("pooler.",)

@@ -18,7 +18,7 @@ from builder.runtime.models.torch_model.heads import served_module
 from builder.spec.task import TaskSpec
 from builder.steps import VERSION
 from builder.tasks.checkpoint import CheckpointFiles
-from builder.tasks.kind import Description, Graph, Sample
+from builder.tasks.kind import Description, Graph, Origin, Sample
 from builder.tasks.samples import BATCHES, TEXTS, long_text
 
 TEXT = Tensor("TEXT", "STRING", (1,))
@@ -47,6 +47,8 @@ class TextKind:
     """A task with one text a row and one encoder graph; subclasses say what it answers."""
 
     auto_class: ClassVar[Any]
+    hub_task: ClassVar[str | None] = None
+    """transformers' name of the task of the model without our head; None: the spec's."""
     head: ClassVar[str] = "logits"
     """What of the model's output is served: a key of `torch_model.heads.HEADS`."""
     inputs: ClassVar[tuple[Tensor, ...]] = (TEXT,)
@@ -232,6 +234,7 @@ class TextKind:
                 axes={name: self.axes() for name in names},
                 example=self.example(),
                 samples=lambda: self.samples(module),
+                origin=Origin(self.files.folder(), self.hub_task or self.spec.task),
             )
         ]
 
