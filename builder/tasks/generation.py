@@ -1,9 +1,11 @@
 """What tasks that generate text share: end tokens, limits, requirements."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from builder.errors import CheckpointError, SpecError
+from builder.render.model_config import InstanceGroup, ModelConfig
 from builder.spec.generation import Generation
 from builder.spec.models import Tolerance, Verify
 from builder.spec.task import TaskSpec
@@ -75,6 +77,12 @@ def refuse_keys(spec: TaskSpec, *keys: str) -> None:
             holder = getattr(holder, part)
         else:
             raise SpecError(f"{key} has no meaning for {spec.task}; take it out")
+
+
+def on_device(configs: Sequence[ModelConfig], name: str, spec: TaskSpec) -> list[ModelConfig]:
+    """Configs with one stage moved to where the spec's graphs run: a decoder is a graph too."""
+    device = InstanceGroup(1, "CPU" if spec.target == "cpu" else "GPU")
+    return [replace(c, instances=device) if c.name == name else c for c in configs]
 
 
 def answer_limits(spec: TaskSpec, positions: int | None, source: str) -> tuple[int, int]:

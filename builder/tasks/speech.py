@@ -22,7 +22,13 @@ from builder.spec.releases import OnnxLimits
 from builder.spec.task import TaskSpec
 from builder.steps import VERSION
 from builder.tasks.checkpoint import CheckpointFiles
-from builder.tasks.generation import answer_limits, generation_config, generation_of, refuse_keys
+from builder.tasks.generation import (
+    answer_limits,
+    generation_config,
+    generation_of,
+    on_device,
+    refuse_keys,
+)
 from builder.tasks.kind import Artifact, Description, Graph, Sample
 from builder.tasks.seq2seq import decoder_parity, export_decoder
 from builder.tasks.text import save_tokenizer
@@ -167,7 +173,7 @@ class SpeechRecognition:
         names = [self._name(stage) for stage in ("log_mel", "model", "seq2seq")]
         read = (self.states, *OPTIONS)
         text = {**same(*ANSWER), ANSWER[0].name: TEXT.name}
-        return [
+        configs = [
             python_stage(
                 names[0],
                 batch,
@@ -206,6 +212,7 @@ class SpeechRecognition:
                 ],
             ),
         ]
+        return on_device(configs, names[2], spec)
 
     def write_files(self, folder: Path) -> None:
         """Mel filters and tokenizer."""

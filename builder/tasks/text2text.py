@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoModelForSeq2SeqLM
 
 from builder.errors import CheckpointError, SpecError
-from builder.render.model_config import Tensor
+from builder.render.model_config import ModelConfig, Tensor
 from builder.runtime.models.seq2seq.rules import Rules
 from builder.runtime.models.seq2seq.steps import CachedDecoder
 from builder.spec.releases import OnnxLimits
@@ -22,6 +22,7 @@ from builder.tasks.generation import (
     end_tokens,
     generation_config,
     generation_of,
+    on_device,
     refuse_keys,
 )
 from builder.tasks.kind import Artifact, Description
@@ -153,6 +154,10 @@ class Text2Text(TextKind):
             "pad_token_id": str(self.pad_token_id),
             "rules": json.dumps(asdict(self.rules)),
         }
+
+    def configs(self) -> list[ModelConfig]:
+        """Every model config, the ensemble last."""
+        return on_device(super().configs(), self._name("seq2seq"), self.spec)
 
     def describe(self) -> Description:
         """What `builder init` writes into a spec."""

@@ -99,6 +99,15 @@ def test_init_writes_a_spec_that_fits(name: str, folder: Path) -> None:
         assert spec.generation.max_sequence_length == (128 if name == "mistral" else 256)
 
 
+@pytest.mark.parametrize("name", TASKS)
+def test_decoders_run_where_the_target_is(name: str, folder: Path) -> None:
+    for target, kind in (("cpu", "CPU"), ("gpu", "GPU")):
+        configs = {c.name: c for c in kind_of(spec_of(name, target=target), folder).configs()}
+        decoder = configs.get("it_seq2seq", configs["it"])
+        assert decoder.instances is not None
+        assert decoder.instances.kind == kind
+
+
 @pytest.mark.parametrize(
     ("path", "generation", "sentence"),
     [
