@@ -9,6 +9,7 @@ import importlib
 import io
 import json
 import os
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -102,7 +103,7 @@ class Statistics:
                 if str(file["key"]) != key:
                     return False
                 state = {name: file[name] for name in file.files}
-        except (OSError, ValueError, KeyError, EOFError):
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return False
         self.done = int(state["done"])
         names = [name.partition("/")[2] for name in state if name.startswith("hist/")]
