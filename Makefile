@@ -8,7 +8,7 @@ CHECKPOINT := examples/tiny/checkpoint/model.safetensors
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install install-optimum demo build serve schema test test-all lint format lock clean up bench-pipeline bench-digits bench-language bench-engines
+.PHONY: install install-optimum demo build serve schema test test-all lint format lock clean up bench-pipeline bench-digits bench-language bench-models bench-engines
 
 install: $(STAMP)
 
@@ -63,6 +63,9 @@ bench-language: $(STAMP)
 
 bench-engines: $(STAMP)
 	$(BIN)/python -m benchmarks.engines --settle 600
+
+bench-models: $(STAMP)
+	$(BIN)/python -m benchmarks.models
 
 bench-pipeline: $(STAMP)
 	$(BIN)/python -m benchmarks.pipeline --pictures docs
