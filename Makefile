@@ -65,7 +65,7 @@ bench-engines: $(STAMP)
 	$(BIN)/python -m benchmarks.engines --settle 600
 
 bench-models: $(STAMP)
-	$(BIN)/python -m benchmarks.models
+	$(BIN)/python -m benchmarks.models --settle 600
 
 bench-pipeline: $(STAMP)
 	$(BIN)/python -m benchmarks.pipeline --pictures docs

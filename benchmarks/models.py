@@ -34,10 +34,9 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from benchmarks._sentences import bench_sentences
+from benchmarks._sentences import bench_sentences, prepare_sentences
 from benchmarks.timing import THREADS, machine, medians
 from builder.optimize.artifact import Outcome, Surroundings, make_artifact
-from builder.optimize.choice import choose
 from builder.optimize.variants import open_session
 from builder.render.model_config import Tensor
 from builder.spec.models import Tolerance
@@ -261,51 +260,82 @@ def errors_of(name: str, session: Any, sample: Sample) -> ParityRow:
     return compare(name, "output", got, wanted, EXACT)
 
 
-def bench_model(case: str, folder: Path, rate: float, seconds: float, quick: bool) -> list[Row]:
-    """All lengths and batches of one model."""
+@dataclass(frozen=True)
+class Prepared:
+    """A model and its candidates.
+
+    Attributes:
+        case: Its name.
+        module: Eager.
+        sessions: Precision -> session, of the candidates within their tolerance.
+        names: Precision -> its name with what it leaves out.
+    """
+
+    case: str
+    module: nn.Module
+    sessions: dict[str, Any]
+    names: dict[str, str]
+
+
+def prepare(case: str, folder: Path) -> Prepared:
+    """Make a model's candidates, all of them before anything is timed."""
     module = make_module(case)
     files, outcome = build(make_graph(case, module), folder)
-    best = choose(outcome.variants).variant.precision
+    able = {v.precision: v.name for v in outcome.variants if v.within}
     print(f"{case}: {outcome.reason}", flush=True)
-    sessions = {name: open_session(files[name], THREADS) for name in {"fp32", best}}
-    rows = []
-    for batch in BATCHES:
-        for tokens in (CASE[1],) if quick else LENGTHS:
-            inputs = feeds(module, batch, tokens)
-            arrays = {name: value.numpy() for name, value in inputs.items()}
+    sessions = {name: open_session(files[name], THREADS) for name in able}
+    return Prepared(case, module, sessions, dict(able))
 
-            def eager(inputs: dict[str, torch.Tensor] = inputs) -> object:
-                with torch.inference_mode():
-                    return module(**inputs)
 
-            sides: dict[str, Callable[[], object]] = {"eager": eager}
-            for name, session in sessions.items():
-                sides[name] = lambda s=session, a=arrays: s.run(None, a)  # type: ignore[misc]
-            times = interleaved(sides, seconds)
-            bound = product_flops(module, inputs) / rate * 1e3
-            sample = make_sample(module, batch, tokens)
-            errors = {name: errors_of(name, session, sample) for name, session in sessions.items()}
-            for name, suffix in {"fp32": "-fp32", best: ""}.items():
-                place = "" if (batch, tokens) == CASE else f"-b{batch}-{tokens}"
-                rows.append(
-                    Row(
-                        case=f"{case}{suffix}{place}",
-                        metric="ms",
-                        baseline=round(times["eager"] * 1e3, 3),
-                        ours=round(times[name] * 1e3, 3),
-                        ratio=times["eager"] / times[name],
-                        batch=batch,
-                        tokens=tokens,
-                        precision=name,
-                        max_abs_error=errors[name].max_abs_error,
-                        min_cosine=errors[name].min_cosine,
-                        bound_ms=round(bound, 3),
-                        target=PUBLISHED[case] if not suffix and not place else None,
-                    )
+def bench_model(model: Prepared, rate: float, seconds: float, quick: bool) -> list[Row]:
+    """All lengths and batches of one model; the published one picks the precision."""
+    cells = [(batch, tokens) for batch in BATCHES for tokens in LENGTHS if (batch, tokens) != CASE]
+    sessions, rows = model.sessions, []
+    for cell in [CASE, *([] if quick else cells)]:
+        inputs = feeds(model.module, *cell)
+        sample = make_sample(model.module, *cell)
+
+        def eager(inputs: dict[str, torch.Tensor] = inputs) -> object:
+            with torch.inference_mode():
+                return model.module(**inputs)
+
+        def ours(session: Any, arrays: dict[str, Any]) -> Callable[[], object]:
+            return lambda: session.run(None, arrays)
+
+        arrays = dict(sample.inputs)
+        sides = {name: ours(session, arrays) for name, session in sessions.items()}
+        times = interleaved({"eager": eager, **sides}, seconds)
+        if cell == CASE:
+            best = min(sessions, key=times.__getitem__)
+            sessions = {name: sessions[name] for name in ("fp32", best)}
+        bound = product_flops(model.module, inputs) / rate * 1e3
+        for name, suffix in (("fp32", "-fp32"), (best, "")):
+            errors = errors_of(name, sessions[name], sample)
+            place = "" if cell == CASE else f"-b{cell[0]}-{cell[1]}"
+            rows.append(
+                Row(
+                    case=f"{model.case}{suffix}{place}",
+                    metric="ms",
+                    baseline=round(times["eager"] * 1e3, 3),
+                    ours=round(times[name] * 1e3, 3),
+                    ratio=times["eager"] / times[name],
+                    batch=cell[0],
+                    tokens=cell[1],
+                    precision=model.names[name],
+                    max_abs_error=errors.max_abs_error,
+                    min_cosine=errors.min_cosine,
+                    bound_ms=round(bound, 3),
+                    target=PUBLISHED[model.case] if not suffix and not place else None,
                 )
-            if best == "fp32":
-                rows.append(Row(**{**asdict(rows[-1]), "case": rows[-1].case.replace("-fp32", "")}))
+            )
     return rows
+
+
+def settle(seconds: float) -> None:
+    """Wait until the machine is quiet, at most so long."""
+    end = time.monotonic() + seconds
+    while os.getloadavg()[0] > 1 and time.monotonic() < end:
+        time.sleep(2)
 
 
 def show(rows: Iterable[Any]) -> None:
@@ -323,26 +353,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few runs: does it work?")
     parser.add_argument("--only", help="one case")
+    parser.add_argument("--settle", type=float, default=0.0, help="seconds to wait for quiet")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/models.json"))
     options = parser.parse_args(arguments)
     warnings.filterwarnings("ignore")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     torch.set_num_threads(THREADS)
     seconds = 0.2 if options.quick else SECONDS
-    rate = mm_rate()
     rows: list[Any] = []
     with tempfile.TemporaryDirectory() as name:
-        for case in PUBLISHED:
-            if options.only in {None, case}:
-                rows += bench_model(case, Path(name) / case, rate, seconds, options.quick)
-                show(row for row in rows if row.case.startswith(case))
-        if options.only in {None, "sentences"}:
-            sentences = bench_sentences(Path(name), 100 if options.quick else 1000)
-            show(sentences)
-            rows += sentences
+        folder = Path(name)
+        chosen = [case for case in PUBLISHED if options.only in {None, case}]
+        models = [prepare(case, folder / case) for case in chosen]
+        count = 100 if options.quick else 1000
+        sentences = prepare_sentences(folder) if options.only in {None, "sentences"} else None
+        settle(options.settle)
+        load, begun = os.getloadavg()[0], time.perf_counter()
+        rate = mm_rate()
+        for model in models:
+            found = bench_model(model, rate, seconds, options.quick)
+            show(found)
+            rows += found
+        if sentences is not None:
+            lines = bench_sentences(sentences, count)
+            show(lines)
+            rows += lines
+        print(f"measured in {time.perf_counter() - begun:.0f} s", flush=True)
     result = {
         "machine": machine(),
         "threads": THREADS,
+        "load_before": round(load, 2),
         "mm_gflops": round(rate / 1e9, 1),
         "rows": [asdict(line) for line in rows],
     }
