@@ -38,6 +38,9 @@ from examples.tiny.tasks import bert_tokenizer, minilm
 
 LENGTHS = (16, 128)
 BATCHES = (1, 8)
+SECONDS = 25.0
+"""For one shape of one checkpoint, all sides together; at least `FEWEST` rounds."""
+FEWEST = 5
 BASELINE = "torch eager"
 TORCH: dict[str, dict[str, Any]] = {
     BASELINE: {"attention": "eager"},
@@ -77,6 +80,7 @@ class Row:
     ratio: float
     max_abs_error: float
     prepare_s: float
+    rounds: int
 
 
 def bert_base(folder: Path) -> Path:
@@ -153,7 +157,13 @@ def measure(name: str, sides: Sides, runs: int) -> list[Row]:
         for length in LENGTHS:
             batch = batch_of(size, length)
             wanted = next(iter(sides.runs[BASELINE](batch).values()))
-            times = medians(runs, {n: partial(run, batch) for n, run in sides.runs.items()})
+            start = time.perf_counter()
+            calls = {n: partial(run, batch) for n, run in sides.runs.items()}
+            for call in calls.values():
+                call()
+            once = time.perf_counter() - start
+            taken = max(FEWEST, min(runs, int(SECONDS / once)))
+            times = medians(taken, calls)
             for engine, seconds in times.items():
                 got = next(iter(sides.runs[engine](batch).values()))
                 rows.append(
@@ -166,6 +176,7 @@ def measure(name: str, sides: Sides, runs: int) -> list[Row]:
                         round(times[BASELINE] / seconds, 3),
                         float(f"{np.abs(got - wanted).max():.1e}"),
                         round(sides.prepared[engine], 1),
+                        taken,
                     )
                 )
                 print(f"  {rows[-1].case:<18} {engine:<34} {rows[-1].ours:>9.2f} ms "
