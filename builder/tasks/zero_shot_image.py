@@ -75,6 +75,11 @@ class ZeroShotImage:
         self.spec = spec
         self.files = files
         self.options = spec.zero_shot or ZeroShot()
+        if files.config.model_type != "clip":
+            raise CheckpointError(
+                f"{files.source} is a '{files.config.model_type}' model; {spec.task} can be built "
+                "from clip"
+            )
         self.preparation = read_preparation(files)
         self.tokenizer = files.tokenizer()
         if self.tokenizer.pad_token_id is None:

@@ -28,6 +28,9 @@ def refused(
 ) -> Build:
     """`refused(checkpoint, task, **keys)`: what `builder build` says on stderr."""
 
+    # An artifact of an earlier test must not come from the cache.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
     def run(checkpoint: Path, task: str, **keys: Any) -> str:
         spec = {"name": "m", "task": task, "checkpoint": {"path": str(checkpoint)}, **keys}
         (tmp_path / "spec.yaml").write_text(json.dumps(spec))

@@ -133,6 +133,13 @@ def test_zero_shot(tmp_path: Path) -> None:
     assert float(np.ptp(wanted)) > 0.01
 
 
+def test_relatives_of_clip_are_refused(tmp_path: Path) -> None:
+    config = {"model_type": "chinese_clip", "architectures": ["ChineseCLIPModel"]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"a 'chinese_clip' model.* from clip"):
+        kind(tmp_path, "zero-shot-image-classification")
+
+
 def test_a_text_is_embedded_once() -> None:
     calls: list[list[str]] = []
 
