@@ -21,6 +21,13 @@ class TextStream:
     def _decode(self, start: int, end: int) -> str:
         return str(self._tokenizer.decode(self._ids[start:end], skip_special_tokens=True))
 
+    def _advance(self) -> None:
+        """All ids are read. Tokens without text (special ones) can't stand in front alone: a
+        decoder that strips the first space (SentencePiece) would take it from the next word."""
+        if self._decode(self._read, len(self._ids)):
+            self._settled = self._read
+        self._read = len(self._ids)
+
     def push(self, token: int) -> str:
         """Take a token; return the text that can be shown now, often a token's, maybe none.
 
@@ -31,7 +38,7 @@ class TextStream:
         if text.endswith(REPLACEMENT):  # perhaps the first bytes of a character
             return ""
         known = self._decode(self._settled, self._read)
-        self._settled, self._read = self._read, len(self._ids)
+        self._advance()
         return self._release(text[len(known) :])
 
     def finish(self) -> str:
@@ -40,7 +47,7 @@ class TextStream:
             return ""
         text = self._decode(self._settled, len(self._ids))
         known = self._decode(self._settled, self._read)
-        self._settled, self._read = self._read, len(self._ids)
+        self._advance()
         shown = self._release(text[len(known) :])
         if self.stopped:
             return shown
