@@ -32,7 +32,7 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
 
     `pixels` uint8 [B, H, W, 3], `labels` int64 [B, 2, N]; with questions also `ids` and `targets`
     int64 [B, Q, BLOCK], and `query` [B, Q, L] (the question's own tokens, then anything) with
-    `length` [B, Q].
+    `length` [B, Q], and `counting` bool [B, Q]: whether it is one of the counting questions.
     """
 
     def __init__(self, shape: Shape, seed: int, steps: int, tokenizer: Any) -> None:
@@ -46,6 +46,7 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
         shape = self._shape
         pixels, labels, ids, targets = [], [], [], []
         queries: list[list[list[int]]] = []
+        counting: list[list[bool]] = []
         for picture in range(shape.pictures):
             rng = scene_rng(self._seed, "train", step * shape.pictures + picture)
             scene = compose(rng, "train", shape.fewest, shape.most, shape.side)
@@ -57,9 +58,11 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
                 ids.append(np.stack([block[0] for block in blocks]))
                 targets.append(np.stack([block[1] for block in blocks]))
                 queries.append([self._encoder.ids(question.text) for question in asked])
+                counting.append([question.kind == "count" for question in asked])
         batch = {"pixels": np.stack(pixels), "labels": np.stack(labels)}
         if shape.questions:
             batch |= {"ids": np.stack(ids), "targets": np.stack(targets)}
+            batch["counting"] = np.array(counting)
             length = np.array([[len(query) for query in row] for row in queries])
             batch |= {"length": length, "query": np.stack(ids)[..., : length.max()]}
         return {name: torch.from_numpy(value) for name, value in batch.items()}

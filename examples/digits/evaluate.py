@@ -16,11 +16,11 @@ import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from scipy.stats import binomtest  # type: ignore[import-untyped]
 
 from builder.arr_coc.relevance import Relevance
 from builder.arr_coc.scorers import perspectival
 from builder.arr_coc.texture import texture_array
+from builder.evaluate.accuracy import wilson
 
 from .language import Encoder
 from .network import Network
@@ -101,12 +101,6 @@ def mean_query(network: Network, relevance: Relevance, encoder: Encoder) -> torc
     return torch.stack(pooled).mean(0, keepdim=True).to(relevance.dtype)
 
 
-def interval(right: int, count: int) -> tuple[float, float]:
-    """Wilson's 95% interval of a share."""
-    found = binomtest(right, count).proportion_ci(0.95, method="wilson")
-    return float(found.low), float(found.high)
-
-
 @torch.inference_mode()
 def evaluate(
     network: Network,
@@ -140,7 +134,7 @@ def evaluate(
                     tally[1] += good
     rows: list[dict[str, object]] = []
     for (name, k, kind), (asked, right_count) in tallies.items():
-        low, high = interval(right_count, asked)
+        low, high = wilson(right_count, asked)
         rows.append(
             {
                 "selection": name,

@@ -133,14 +133,17 @@ class Encoder:
 
 
 def answer_loss(
-    model: Any, states: torch.Tensor, targets: torch.Tensor
+    model: Any, states: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Cross entropy over the answer tokens.
 
-    `states` [B, S, D] and `targets` [B, S]. Returns the mean loss, and for the supervised places
-    in raster order the predicted ids and the right ones.
+    `states` [B, S, D], `targets` [B, S], `weight` [B] of each row (None: 1). Returns the mean
+    loss, and for the supervised places in raster order the predicted ids and the right ones.
     """
     places = targets != IGNORED
     logits = F.linear(states[places], model.model.language_model.embed_tokens.weight).float()
     wanted = targets[places]
-    return F.cross_entropy(logits, wanted), logits.argmax(-1), wanted
+    loss = F.cross_entropy(logits, wanted, reduction="none")
+    if weight is not None:
+        loss = loss * weight[:, None].expand(targets.shape)[places]
+    return loss.mean(), logits.argmax(-1), wanted

@@ -101,8 +101,13 @@ class Network(nn.Module):
         ids: torch.Tensor,
         targets: torch.Tensor,
         gates: torch.Tensor,
+        weight: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, dict[str, float]]:
-        """Answer loss with gated tokens: gates [B, Q, N], 1 or 0 for kept and dropped."""
+        """Answer loss with gated tokens.
+
+        `gates` [B, Q, N]: 1 or 0 for kept and dropped; `weight` [B, Q]: of each
+        question, 1 where None.
+        """
         sequence, constants = self.sequences(tokens, ids)
         start, cells = len(self._opening), tokens.shape[1]
         gate = nn.functional.pad(
@@ -111,7 +116,12 @@ class Network(nn.Module):
         states = self._language(
             self.model, sequence, constants.cos, constants.sin, constants.bias, gate
         )[:, -ids.shape[-1] :]
-        loss, said, wanted = answer_loss(self.model, states, targets.flatten(0, 1))
+        loss, said, wanted = answer_loss(
+            self.model,
+            states,
+            targets.flatten(0, 1),
+            None if weight is None else weight.flatten(),
+        )
         return loss, {"answer": answer_share(said, wanted)}
 
     def pruned_answers(

@@ -7,6 +7,7 @@ Phases, each with its own learning-rate schedule:
     answers   tower and language model answer six questions a scene, all tokens kept
     select    the relevance modules learn from the answer loss which tokens to keep, tower frozen
     together  all of it learns on with what is kept
+    settle    the same with the number kept near 16, counting weighing more
 
 A run continues from the state folder; every batch is a function of (seed, phase, step).
 """
@@ -47,7 +48,8 @@ class Phase:
 
     `rate` is the highest learning rate, `relevance_rate` that of the relevance modules (0: all
     tokens are kept). `temperature` is that of the straight-through top-K; `tower` says
-    whether the tower learns too.
+    whether the tower learns too. `near` is the share of the questions whose K is drawn from
+    NEAR; `counting` the weight of a counting question, of another 1.
     """
 
     name: str
@@ -57,6 +59,8 @@ class Phase:
     relevance_rate: float = 0.0
     temperature: float = 0.5
     tower: bool = True
+    near: float = 0.0
+    counting: float = 1.0
 
 
 PHASES = (
@@ -65,9 +69,11 @@ PHASES = (
     Phase("answers", QUESTIONS, 3500, 2e-3),
     Phase("select", SINGLE_QUESTIONS, 500, 5e-4, relevance_rate=1e-2, tower=False),
     Phase("together", SINGLE_QUESTIONS, 1600, 1e-3, relevance_rate=5e-3),
+    Phase("settle", SINGLE_QUESTIONS, 700, 1e-3, relevance_rate=3e-3, near=0.5, counting=2.0),
 )
 # K of the soft top-K is drawn between these, small ones as often as large ones.
 FEWEST_KEPT, MOST_KEPT = 3, 64
+NEAR = (12, 20)
 # This share of the questions keeps all tokens.
 WHOLE = 0.2
 # Weight of the per-token losses beside the answer loss.
@@ -116,7 +122,7 @@ def phase_loss(
     if not phase.shape.questions:
         return loss, measures
     if phase.relevance_rate:
-        answer, more = selection_loss(phase.temperature, tokens, network, relevance, batch)
+        answer, more = selection_loss(phase, tokens, network, relevance, batch)
     else:
         answer, more = network.question_loss(tokens, batch["ids"], batch["targets"])
     measures |= more | {"answer loss": float(answer.detach())}
@@ -124,7 +130,7 @@ def phase_loss(
 
 
 def selection_loss(
-    temperature: float,
+    phase: Phase,
     tokens: torch.Tensor,
     network: Network,
     relevance: Relevance,
@@ -140,8 +146,13 @@ def selection_loss(
         generator = torch.Generator().manual_seed(int(batch["pixels"].sum()))
         share = torch.rand(scores.shape[:-1], generator=generator)
         kept = FEWEST_KEPT * (MOST_KEPT / FEWEST_KEPT) ** (share / (1 - WHOLE)).clamp(max=1)
-        chosen = gates(scores, kept, temperature)
-    return network.gated_loss(tokens, batch["ids"], batch["targets"], chosen)
+        near = torch.rand(share.shape, generator=generator) < phase.near
+        around = torch.randint(NEAR[0], NEAR[1] + 1, share.shape, generator=generator)
+        # What keeps all tokens goes on doing so.
+        kept = torch.where(near & (share < 1 - WHOLE), around.to(kept.dtype), kept)
+        chosen = gates(scores, kept, phase.temperature)
+    weight = 1 + (phase.counting - 1) * batch["counting"].float()
+    return network.gated_loss(tokens, batch["ids"], batch["targets"], chosen, weight)
 
 
 def fast_dtype() -> torch.dtype:

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from examples.digits.batches import Batches, Shape
-from examples.digits.evaluate import evaluate, interval
+from examples.digits.evaluate import evaluate
 from examples.digits.handwriting import drawings, split_indices
 from examples.digits.language import BLOCK, IGNORED, Encoder, language_states, layout
 from examples.digits.model import build_model
 from examples.digits.network import Network
 from examples.digits.palette import COLOURS
-from examples.digits.questions import KINDS, LARGER, Question, example, questions
+from examples.digits.questions import KINDS, LARGER, WORDINGS, Question, example, questions
 from examples.digits.scenes import SIDE, Digit, Scene, compose, scene_rng
 from examples.digits.selection import build_relevance, gates, top
 from examples.digits.state import load_moments, load_state, save_state
@@ -241,10 +241,14 @@ def test_training_forwards_equal_the_stock_model(model: Any, tokenizer: Any) -> 
 def test_batches_depend_on_seed_and_step_alone(tokenizer: Any) -> None:
     shape = Shape(pictures=2, fewest=2, most=3, side=SIDE, questions=6)
     one, two = (Batches(shape, seed=5, steps=9, tokenizer=tokenizer)[7] for _ in range(2))
-    assert one.keys() == {"pixels", "labels", "ids", "targets", "query", "length"}
+    assert one.keys() == {"pixels", "labels", "ids", "targets", "query", "length", "counting"}
     assert all(torch.equal(one[name], two[name]) for name in one)
     other = Batches(shape, seed=6, steps=9, tokenizer=tokenizer)[7]
     assert not torch.equal(one["pixels"], other["pixels"])
+    asked = [tokenizer.decode(row[row != 0]) for row in one["ids"].flatten(0, 1)]
+    counts = [text.startswith(WORDINGS["count"]) for text in asked]
+    assert one["counting"].flatten().tolist() == counts
+    assert 0 < sum(counts) < len(counts)
 
 
 def test_a_saved_run_continues_exactly(tmp_path: Path) -> None:
@@ -307,6 +311,11 @@ def test_gated_tokens_answer_like_tokens_that_are_really_dropped(
     with torch.no_grad():
         tokens = network.see(batch["pixels"])
     loss, _ = network.gated_loss(tokens, batch["ids"], batch["targets"], chosen)
+    one_of = torch.zeros(2, 2)
+    one_of[1, 0] = 4.0
+    weighted, _ = network.gated_loss(tokens, batch["ids"], batch["targets"], chosen, one_of)
+    rows = (tokens[1:], batch["ids"][1:, :1], batch["targets"][1:, :1], chosen[1:, :1])
+    torch.testing.assert_close(weighted, network.gated_loss(*rows)[0])
     loss.backward()  # type: ignore[no-untyped-call]
     assert relevance.grad is not None
     assert (relevance.grad != 0).all()
@@ -376,10 +385,3 @@ def test_evaluation_counts_every_question_once_for_each_selection(
         counts = {r["kind"]: r["questions"] for r in rows if r["selection"] == name}
         assert counts.pop("all") == 60
         assert sum(int(str(count)) for count in counts.values()) == 60
-
-
-def test_wilson_interval_of_a_known_case() -> None:
-    """90 of 100: 0.8256 to 0.9448 (Newcombe 1998, method 3)."""
-    low, high = interval(90, 100)
-    assert abs(low - 0.8256) < 1e-4
-    assert abs(high - 0.9448) < 1e-4

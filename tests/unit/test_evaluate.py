@@ -24,6 +24,11 @@ def test_wilson_is_scipys(counts: tuple[int, int]) -> None:
     assert 0 <= low <= right / asked <= high <= 1
 
 
+def test_wilson_of_a_known_case() -> None:
+    """Newcombe, "Two-sided confidence intervals for the single proportion", 1998, method 3."""
+    assert wilson(90, 100) == pytest.approx((0.8256, 0.9448), abs=1e-4)
+
+
 def test_wilson_of_nothing() -> None:
     assert wilson(0, 0) == (0, 1)
 
