@@ -74,7 +74,12 @@ def build(folder: Path, name: str, task: str, checkpoint: str, **keys: Any) -> P
 
 @pytest.fixture(scope="module")
 def server(checkpoints: Path, serve_repository: Serve) -> Iterator[str]:
-    generation = {"slots": 4, "prefill_chunk": 8, "intra_op_thread_count": 1}
+    generation = {
+        "slots": 4,
+        "prefill_chunk": 8,
+        "draft_tokens": 3,
+        "intra_op_thread_count": 1,
+    }
     repositories = [
         build(checkpoints, name, "text-generation", name, generation=generation) for name in CAUSAL
     ]
