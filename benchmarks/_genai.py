@@ -37,7 +37,7 @@ class Genai:
         sys.path.append(str(packages))
         self._genai: Any = importlib.import_module("onnxruntime_genai")
         source, made = folder / "qwen2", folder / "genai"
-        _save_text_half(model, source)
+        save_text_half(model, source)
         builder = f"import sys; sys.path.append({str(packages)!r}); import runpy;" + (
             "runpy.run_module('onnxruntime_genai.models.builder', run_name='__main__')"
         )
@@ -103,7 +103,7 @@ class Bare:
         return seconds, np.stack(answers, axis=1).tolist()
 
 
-def _save_text_half(model: Any, folder: Path) -> None:
+def save_text_half(model: Any, folder: Path) -> None:
     """As a Qwen2 checkpoint; in text alone all three positions of M-RoPE are the same."""
     text = model.config.text_config
     config = Qwen2Config(

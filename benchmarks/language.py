@@ -10,17 +10,17 @@ compared with transformers' tokens. In the mixed case transformers would take an
   the longest answer (later ones see more tokens, so this is in its favour).
 
 `--only` measures some groups and keeps the other rows of the output file; each row holds the commit
-that it was measured at. `compiled` takes a minute to compile; `genai` needs onnxruntime-genai in
-DIR (benchmarks/_genai.py).
+that it was measured at. `compiled` takes a minute to compile; `genai` and
+`vllm` need what benchmarks/_genai.py and benchmarks/_vllm.py say.
 """
 
 import argparse
+import json
 import statistics
+import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,9 @@ import numpy as np
 import torch
 
 from benchmarks import _genai
+from benchmarks._engine import CHUNK, SLOTS, THREADS, Ours
 from benchmarks._language_model import (
+    IMAGE_TOKEN,
     PROMPT_TOKENS,
     Compiled,
     Prompt,
@@ -40,96 +42,11 @@ from benchmarks._language_model import (
 )
 from benchmarks._results import keep, machine
 from builder.export.decoder import export_text_model
-from builder.runtime.models.language.decoder import Decoder, SessionSettings
-from builder.runtime.models.language.engine import EXTRA_ROWS, Engine, EngineSettings
-from builder.runtime.models.language.generation import Generation, Piece, Summary
-from builder.runtime.models.language.options import GenerationOptions
+from builder.runtime.models.language.positions import text_sequence
 from builder.spec.language import LanguageStage, WeightFormat
 from builder.spec.releases import onnx_limits
 
-THREADS = 2
-SLOTS = 16
-CHUNK = 64
-GROUPS = ("one-stream", "first-token", "mixed", "compiled", "genai")
-
-
-@dataclass
-class Collected:
-    """A sink that keeps the answer and the time of each piece."""
-
-    tokens: list[int] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
-    done: threading.Event = field(default_factory=threading.Event)
-    summary: Summary | None = None
-    error: str = ""
-    cancelled: bool = False
-
-    def send(self, piece: Piece) -> None:
-        """Keep a piece."""
-        self.tokens += piece.ids
-        self.times.append(time.perf_counter())
-
-    def finish(self, piece: Piece, summary: Summary) -> None:
-        """Keep the rest."""
-        self.send(piece)
-        self.summary = summary
-        self.done.set()
-
-    def fail(self, message: str) -> None:
-        """Keep the error."""
-        self.error = message
-        self.done.set()
-
-    def is_cancelled(self) -> bool:
-        """As told."""
-        return self.cancelled
-
-
-class EachToken:
-    """In the place of `TextStream`: random ids have no text, and each is to be sent at once."""
-
-    stopped = False
-
-    def push(self, token: int) -> str:
-        """Something to send."""
-        return "x"
-
-    def finish(self) -> str:
-        """Nothing is held back."""
-        return ""
-
-
-class Ours:
-    """An engine over one artifact."""
-
-    def __init__(self, path: Path, *, chunk: int = CHUNK, draft: int = 0) -> None:
-        """Load it."""
-        self.decoder = Decoder(
-            path, SLOTS + EXTRA_ROWS, PROMPT_TOKENS + 256, SessionSettings(THREADS)
-        )
-        settings = EngineSettings(SLOTS, prefill_chunk=chunk, draft_tokens=draft)
-        self.engine = Engine(self.decoder, [], settings, print)
-
-    def submit(self, prompt: Prompt, max_tokens: int | None = None) -> Collected:
-        """Send a request."""
-        sink = Collected()
-        options = GenerationOptions(max_tokens or prompt.max_tokens, 64)
-        text: Any = EachToken()
-        self.engine.submit(Generation(prompt.sequence, prompt.embeds, options, sink, text))
-        return sink
-
-    def __call__(self, prompts: list[Prompt]) -> Tokens:
-        """Answer all at once."""
-        sinks = [self.submit(prompt) for prompt in prompts]
-        for sink in sinks:
-            sink.done.wait()
-            if sink.error:
-                raise RuntimeError(sink.error)
-        return [sink.tokens for sink in sinks]
-
-    def close(self) -> None:
-        """End the engine."""
-        self.engine.stop()
+GROUPS = ("one-stream", "first-token", "mixed", "compiled", "genai", "vllm")
 
 
 def log_spaced(count: int, least: int, most: int) -> list[int]:
@@ -241,6 +158,45 @@ def against_genai(model: Any, folder: Path, runs: int, packages: Path) -> list[A
             for case, theirs, ours, same in found]  # fmt: skip
 
 
+def against_vllm(model: Any, folder: Path, runs: int, most: int, python: Path) -> list[Any]:
+    """The text half on vLLM's engine and on ours; prompts of text alone, one after the other."""
+    _genai.save_text_half(model, folder / "qwen2")
+    rng = np.random.default_rng(3)
+    lengths = {"one-stream": [most // 8], "mixed-16": log_spaced(SLOTS, 16, most)}
+    ids = {
+        case: rng.integers(10, IMAGE_TOKEN, (len(n), PROMPT_TOKENS)) for case, n in lengths.items()
+    }
+    job = folder / "job.json"
+    cases = [{"prompts": ids[case].tolist(), "tokens": lengths[case]} for case in lengths]
+    settings = {"checkpoint": str(folder / "qwen2"), "max_length": PROMPT_TOKENS + 256,
+                "runs": runs + 1, "threads": THREADS, "eager": True, "cases": cases}  # fmt: skip
+    job.write_text(json.dumps(settings))
+    script = Path(_genai.__file__).with_name("_vllm.py")
+    output = subprocess.run(
+        [python, script, job], check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
+    theirs = dict(zip(lengths, json.loads(output.splitlines()[-1]), strict=True))
+    ours, rows = Ours(folder / "fp32" / "decoder.onnx"), []
+    for case, prompts in ids.items():
+        none = np.zeros((0, ours.decoder.hidden_size), dtype=np.float32)
+        asked = [(text_sequence(p), none, n) for p, n in zip(prompts, lengths[case], strict=True)]
+        seconds = []
+        for _ in range(runs + 1):
+            start = time.perf_counter()
+            sinks = [ours.send(*one) for one in asked]
+            answers = [sink.tokens for sink in sinks if sink.done.wait()]
+            seconds.append(time.perf_counter() - start)
+        # The first run is a warm-up on both sides.
+        rates = [sum(lengths[case]) / statistics.median(times[1:])
+                 for times in (theirs[case]["seconds"], seconds)]  # fmt: skip
+        same = [np.mean(np.array(a) == np.array(b))
+                for a, b in zip(answers, theirs[case]["answers"], strict=True)]  # fmt: skip
+        rows.append(row(f"{case}-fp32-vs-vllm-cpu", "tokens/s", *rates,
+                        same_tokens=round(float(np.mean(same)), 3)))  # fmt: skip
+    ours.close()
+    return rows
+
+
 def mixed(model: Any, folder: Path, runs: int, most: int) -> list[Any]:
     """Sixteen requests of mixed length."""
     prompts = make_prompts(model, log_spaced(SLOTS, 16, most), seed=1)
@@ -340,15 +296,19 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=GROUPS, default=GROUPS[:3])
     parser.add_argument("--genai", type=Path, metavar="DIR", help="where onnxruntime-genai is")
+    parser.add_argument("--vllm", type=Path, metavar="PYTHON", help="interpreter that has vLLM")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/language.json"))
     arguments = parser.parse_args()
     if "genai" in arguments.only and arguments.genai is None:
         parser.error("the group genai needs --genai DIR")
+    if "vllm" in arguments.only and arguments.vllm is None:
+        parser.error("the group vllm needs --vllm PYTHON")
     runs = 1 if arguments.quick else arguments.runs
     torch.set_num_threads(THREADS)
     before = machine()
     model = make_model(6 if arguments.quick else 24)
-    formats: tuple[WeightFormat | None, ...] = (None, "int8", "int4")
+    quantized = {"one-stream", "mixed"} & set(arguments.only)
+    formats: tuple[WeightFormat | None, ...] = (None, "int8", "int4") if quantized else (None,)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for weights in formats:
@@ -370,6 +330,7 @@ def main() -> None:
             "mixed": lambda: mixed(model, folder, runs, most),
             "compiled": lambda: one_stream_compiled(model, folder, runs, most // 8),
             "genai": lambda: against_genai(model, folder, runs, arguments.genai),
+            "vllm": lambda: against_vllm(model, folder, runs, most, arguments.vllm),
         }
         for group in arguments.only:
             run = {"machine": before, "threads": THREADS, "runs": runs}
