@@ -24,7 +24,7 @@ class Facts:
             tolerance, passed, indices_equal.
         precision: Model -> how its precision was chosen: precision, reason, variants.
         models: The models that the build wrote.
-        graphs: Graphs of their ensembles.
+        graphs: Graphs of their ensembles; without any, of each model.
         configs: Model -> its `config.pbtxt`.
         steps: Steps of the build and seconds; empty where they are not known.
     """
@@ -49,10 +49,8 @@ class Facts:
     @property
     def checkpoint(self) -> str:
         """Where the weights came from, as the spec says it."""
-        checkpoint = self.spec.get("checkpoint")
-        if isinstance(checkpoint, Mapping):
-            return str(checkpoint.get("path", ""))
-        return str(self.spec.get("onnx", ""))
+        source = self.spec.get("checkpoint") or self.spec.get("onnx")
+        return str(source.get("path", "")) if isinstance(source, Mapping) else ""
 
     @property
     def what(self) -> str:
@@ -95,6 +93,8 @@ def read_facts(repository: Path, steps: Sequence[tuple[str, float]] = ()) -> Fac
     release = str(manifest.get("spec", {}).get("triton_release", "24.10"))
     everything = read_repository(repository, release)
     models = [model for model in everything if model.name in owned]
+    # Without an ensemble, each model is drawn between its request and its response.
+    drawn = [model for model in models if model.steps] or models
     source = manifest.get("source", {})
     return Facts(
         repository=repository,
@@ -105,7 +105,7 @@ def read_facts(repository: Path, steps: Sequence[tuple[str, float]] = ()) -> Fac
         parity=manifest.get("parity", []),
         precision=_precision(manifest),
         models=models,
-        graphs=[graph_of(model, everything) for model in models if model.steps],
+        graphs=[graph_of(model, everything) for model in drawn],
         configs={model.name: _config(repository, model.name) for model in models},
         steps=steps,
     )

@@ -144,6 +144,19 @@ def test_an_error_over_its_tolerance_is_marked(repository: Path) -> None:
     assert 'class="over"' in (repository.parent / "report" / "parity.svg").read_text()
 
 
+def test_a_build_of_an_onnx_file(repository: Path, tmp_path: Path) -> None:
+    edit_manifest(
+        repository, models=["vision"], spec={"name": "vision", "onnx": {"path": "some/file.onnx"}}
+    )
+    write_report(repository, tmp_path / "report")
+    markdown = (tmp_path / "report" / "report.md").read_text()
+    assert "From `some/file.onnx`" in markdown
+    assert "onnx, built for" in markdown
+    graph = ElementTree.parse(tmp_path / "report" / "graph.svg")
+    texts = [element.text for element in graph.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts.count("vision") == 2, "its title and its node"
+
+
 def test_only_models_of_the_build_are_reported(repository: Path) -> None:
     (repository / "somebody_elses" / "1").mkdir(parents=True)
     assert "somebody_elses" not in {model.name for model in read_facts(repository).models}
