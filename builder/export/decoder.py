@@ -61,7 +61,7 @@ def export_text_model(
         ExportError: the export failed.
     """
     dtype = DTYPES[precision]
-    text_model = copy.deepcopy(text_model).to(dtype)
+    text_model = at_precision(copy.deepcopy(text_model), dtype)
     head = copy.deepcopy(head).to(dtype)
     embedding = text_model.embed_tokens.weight
     tied = head.weight.shape == embedding.shape and torch.equal(head.weight, embedding)
@@ -80,6 +80,20 @@ def export_text_model(
         ("position_ids", torch.zeros((_BATCH, 3, _LENGTH), dtype=torch.int64), (0, 2)),
     ]
     export_step(decoder, leading, path, dtype=dtype, engine=stage, limits=limits)
+
+
+def at_precision(module: Any, dtype: torch.dtype) -> Any:
+    """A module with its weights in a precision; rotary frequencies stay as they are.
+
+    In fp16 they would be off by 2^-11, which turns the first angle of position 1000 by half a
+    radian.
+    """
+    kept = [(name, buffer) for name, buffer in module.named_buffers() if name.endswith("inv_freq")]
+    module = module.to(dtype)
+    for name, buffer in kept:
+        place, _, last = name.rpartition(".")
+        setattr(module.get_submodule(place), last, buffer)
+    return module
 
 
 def export_step(

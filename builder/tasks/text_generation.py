@@ -1,6 +1,5 @@
 """Text generation: a decoder-only checkpoint behind the language engine, or behind vLLM."""
 
-import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM
 
 from builder.errors import CheckpointError, SpecError
-from builder.export.decoder import export_step
+from builder.export.decoder import at_precision, export_step
 from builder.export.examples import DTYPES
 from builder.render.model_config import InstanceGroup, ModelConfig, Tensor
 from builder.render.pipeline import ANSWER, REQUEST_OPTIONS
@@ -32,7 +31,7 @@ from builder.tasks.generation import (
     tolerance_of,
 )
 from builder.tasks.kind import Artifact, Description, Graph
-from builder.tasks.samples import TEXTS
+from builder.tasks.samples import TEXTS, long_text
 from builder.tasks.text import save_tokenizer
 from builder.verify.measure import ParityRow, compare
 
@@ -44,6 +43,8 @@ OUTPUTS = tuple(t for t in ANSWER if t.name not in _PICTURES)
 
 _BATCHES = ((0,), (2, 3, 4, 5, 6, 7))
 """Places in `TEXTS`; none is empty."""
+_LONGEST = 512
+"""Tokens of the longest prompt that is compared."""
 _STEPS = 8
 """Decode steps that are compared after the prefill."""
 
@@ -212,8 +213,8 @@ class TextGeneration:
 
     def _export(self, folder: Path, limits: OnnxLimits) -> None:
         dtype = DTYPES[precision_of(self.spec)]
-        model = self._load().to(dtype)
-        step = make_step(copy.copy(model), quantized=self.settings.weights is not None)
+        model = at_precision(self._load(), dtype)
+        step = make_step(model, quantized=self.settings.weights is not None)
         # Tensors of their own: the exporter takes one tensor in two places for one input.
         inputs = ("input_ids", "position_ids")
         export_step(
@@ -226,7 +227,7 @@ class TextGeneration:
         )
 
     def _verify(self, folder: Path) -> list[ParityRow]:
-        """Logits of a prefill and of joint decode steps on the checkpoint's own greedy tokens."""
+        """Logits of a prefill and of joint decode steps; one prompt is as long as may be."""
         model = self._load()
         most = max(len(places) for places in _BATCHES)
         session = SessionSettings(self.settings.intra_op_thread_count)
@@ -237,6 +238,8 @@ class TextGeneration:
         rows = []
         for places in _BATCHES:
             prompts = [encode(TEXTS[place]).ids[:room] for place in places]
+            if len(prompts) > 1:
+                prompts[-1] = encode(long_text(room)).ids[: min(room, _LONGEST)]
             got, wanted = _logits(model, decoder, prompts)
             rows.append(compare(self.spec.name, tensor, got, wanted, tolerance_of(self.spec)))
         return rows
@@ -245,17 +248,15 @@ class TextGeneration:
 def _logits(
     model: Any, decoder: Decoder, prompts: list[list[int]]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Logits [B, 1 + steps, V] of the artifact and of the source, on the source's tokens."""
+    """Logits [B, 1 + steps, V] of the artifact and of the source, on any tokens."""
+    rng = np.random.default_rng(0)
     first, wanted, answers = [], [], []
     for row, prompt in enumerate(prompts):
-        ids = list(prompt)
-        for _ in range(_STEPS):
-            with torch.inference_mode():
-                ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
+        answers.append(rng.integers(model.config.vocab_size, size=_STEPS).tolist())
+        ids = torch.tensor([[*prompt, *answers[-1]]])
         with torch.inference_mode():
-            logits = model(torch.tensor([ids])).logits[0, len(prompt) - 1 :]
+            logits = model(ids, logits_to_keep=_STEPS + 1).logits[0]
         wanted.append(logits.float().numpy())
-        answers.append(ids[len(prompt) :])
         size = len(prompt)
         positions = np.broadcast_to(np.arange(size), (1, 3, size))
         prefill = decoder.step(

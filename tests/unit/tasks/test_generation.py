@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import (
     AutoConfig,
+    AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
     BertConfig,
@@ -24,9 +25,9 @@ from transformers import (
 )
 
 from builder.errors import BuilderError, CheckpointError, SpecError
+from builder.export.decoder import at_precision
 from builder.render.sources import copy_sources
 from builder.render.templates import render_template
-from builder.runtime.models.generate.chat import ChatError, ChatTemplate
 from builder.runtime.models.log_mel.spectrogram import AudioError
 from builder.runtime.models.seq2seq.rules import Rules
 from builder.runtime.models.seq2seq.steps import CachedDecoder
@@ -216,50 +217,6 @@ def test_vllm_serves_architectures_that_are_not_exported(folder: Path, tmp_path:
         kind_of(spec_of(str(config), task="text-generation"), folder)
 
 
-CONVERSATION = [
-    {"role": "system", "content": " ä <b> "},
-    {"role": "user", "content": "x\n", "extra": {"b": 1, "a": [None, 2.5]}},
-]
-
-
-@pytest.mark.parametrize(
-    "template",
-    [
-        "{% for m in messages %}\n  {{ m['role'] }}: {{ m.content | trim }}\n{% endfor %}",
-        "{{ bos_token }}{% for m in messages %}{{ m | tojson(indent=2) }}{% endfor %}",
-        "{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}{{ m.content }}"
-        "{% endfor %}{% if add_generation_prompt %}GO{% endif %}",
-        "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}",
-        "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}"
-        "{% endfor %}{{ ns.n }} {{ tools is none }} {{ strftime_now('%') }}",
-    ],
-)
-def test_templates_are_rendered_as_transformers_renders_them(template: str, folder: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(folder / "llama")
-    tokenizer.bos_token = "<|im_start|>"
-    wanted = tokenizer.apply_chat_template(
-        CONVERSATION, chat_template=template, tokenize=False, add_generation_prompt=True
-    )
-    special = {k: v for k, v in tokenizer.special_tokens_map.items() if isinstance(v, str)}
-    assert ChatTemplate(template, special).render(json.dumps(CONVERSATION)) == wanted
-
-
-@pytest.mark.parametrize(
-    "template",
-    [
-        "{{ messages.__class__.__mro__ }}",
-        "{{ messages.append({}) }}",
-        "{{ cycler.__init__.__globals__ }}",
-        "{{ messages[0].content.foo.bar }}",
-        "{{ 'x' * 10 ** 100 }}",
-        "{{ raise_exception('no such role') }}",
-    ],
-)
-def test_templates_can_do_no_harm(template: str) -> None:
-    with pytest.raises(ChatError, match="MESSAGES does not suit the chat template"):
-        ChatTemplate(template, {}).render(json.dumps(CONVERSATION))
-
-
 def test_rules_are_those_of_transformers() -> None:
     rng = np.random.default_rng(0)
     rules = Rules(
@@ -342,6 +299,15 @@ def test_no_weights_for_the_head(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(BuilderError, match=r"has no weights for lm_head.weight \(1 missing\)"):
         TaskBuild(spec, tmp_path / "spec.yaml", tmp_path / "repository", Quiet()).run()
     assert not (tmp_path / "repository").exists()
+
+
+def test_half_precision_keeps_the_angles(folder: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(folder / "llama").eval()
+    wanted = model.model.rotary_emb.inv_freq.clone()
+    half = at_precision(model, torch.float16)
+    assert half.lm_head.weight.dtype == torch.float16
+    assert half.model.rotary_emb.inv_freq.dtype == torch.float32
+    torch.testing.assert_close(half.model.rotary_emb.inv_freq, wanted, rtol=0, atol=0)
 
 
 def test_quantized_weights_have_a_tolerance_of_their_own(folder: Path, tmp_path: Path) -> None:
