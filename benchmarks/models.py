@@ -12,7 +12,6 @@ two threads, runs alternate, medians are kept.
 import argparse
 import json
 import os
-import statistics
 import tempfile
 import time
 import warnings
@@ -34,6 +33,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from benchmarks._quiet import undisturbed
 from benchmarks._sentences import bench_sentences, prepare_sentences
 from benchmarks.timing import THREADS, machine, medians
 from builder.optimize.artifact import Outcome, Surroundings, make_artifact
@@ -74,6 +74,9 @@ class Row:
     min_cosine: float
     bound_ms: float
     """What the products alone would take at the speed of `torch.mm`, fp32, two threads."""
+    rounds: int
+    others: float
+    """Largest share of the machine that other processes took in a round that counts."""
     target: float | None = None
 
 
@@ -236,21 +239,6 @@ def mm_rate() -> float:
     return 2.0 * 1024 * 768 * 3072 / times["mm"]
 
 
-def interleaved(sides: dict[str, Callable[[], object]], seconds: float) -> dict[str, float]:
-    """Median seconds of each side within a time for all, at least one after the warm-up."""
-    start = time.perf_counter()
-    for side in sides.values():
-        side()
-    runs = min(max(int(seconds / (time.perf_counter() - start)), 1), 41)
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(runs):
-        for name, side in sides.items():
-            start = time.perf_counter()
-            side()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
 def errors_of(name: str, session: Any, sample: Sample) -> ParityRow:
     """How far an artifact is from the eager model at one batch and length."""
     got = session.run(["output"], dict(sample.inputs))[0]
@@ -304,10 +292,12 @@ def bench_model(model: Prepared, rate: float, seconds: float, quick: bool) -> li
 
         arrays = dict(sample.inputs)
         sides = {name: ours(session, arrays) for name, session in sessions.items()}
-        times = interleaved({"eager": eager, **sides}, seconds)
+        timing = undisturbed({"eager": eager, **sides}, seconds)
+        times = timing.seconds
         if cell == CASE:
             best = min(sessions, key=times.__getitem__)
             sessions = {name: sessions[name] for name in ("fp32", best)}
+            model.sessions.clear()
         bound = product_flops(model.module, inputs) / rate * 1e3
         for name, suffix in (("fp32", "-fp32"), (best, "")):
             errors = errors_of(name, sessions[name], sample)
@@ -325,6 +315,8 @@ def bench_model(model: Prepared, rate: float, seconds: float, quick: bool) -> li
                     max_abs_error=errors.max_abs_error,
                     min_cosine=errors.min_cosine,
                     bound_ms=round(bound, 3),
+                    rounds=timing.rounds,
+                    others=round(timing.others, 3),
                     target=PUBLISHED[model.case] if not suffix and not place else None,
                 )
             )
@@ -370,7 +362,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         settle(options.settle)
         load, begun = os.getloadavg()[0], time.perf_counter()
         rate = mm_rate()
-        for model in models:
+        while models:  # each is let go of, weights and arenas with it
+            model = models.pop(0)
             found = bench_model(model, rate, seconds, options.quick)
             show(found)
             rows += found
