@@ -60,9 +60,7 @@ TORCH: dict[str, dict[str, Any]] = {
         }
     },
 }
-ON_LARGE = frozenset(
-    {BASELINE, "torch sdpa", "compile default", "compile default, dynamic, frozen"}
-)
+ON_LARGE = frozenset({BASELINE, "torch sdpa", "compile default, dynamic, frozen"})
 
 Arrays = Mapping[str, NDArray[Any]]
 Side = Callable[[Arrays], Arrays]
@@ -204,7 +202,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=21)
     parser.add_argument("--settle", type=float, default=0.0, help="seconds to wait for quiet")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/engines.json"))
+    parser.add_argument("--without", nargs="*", default=[], metavar="NAME", choices=TORCH)
     options = parser.parse_args()
+    without = frozenset(options.without)
     warnings.filterwarnings("ignore")
     torch.set_num_threads(THREADS)
     root = Path(tempfile.mkdtemp(prefix="engines-"))
@@ -213,7 +213,7 @@ def main() -> None:
         (root / "minilm").mkdir()
         (root / "bert").mkdir()
         print("minilm", flush=True)
-        sides = {"minilm": Sides(minilm(), "sentence-similarity", root / "minilm")}
+        sides = {"minilm": Sides(minilm(), "sentence-similarity", root / "minilm", without)}
         print("bert-base", flush=True)
         # Compiling BERT-base in every way takes minutes a way: all of them are compared on
         # the small model.
@@ -221,7 +221,7 @@ def main() -> None:
             root / "checkpoint",
             "feature-extraction",
             root / "bert",
-            without=frozenset(TORCH) - ON_LARGE,
+            without=(frozenset(TORCH) - ON_LARGE) | without,
         )
         print("prepared", flush=True)
         settle(options.settle)
