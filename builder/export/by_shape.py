@@ -72,7 +72,7 @@ class _Graph:
 
     Attributes:
         folder: Where its external data is.
-        model: The file; the weights of all but the first may still be outside.
+        model: The file; weights outside of it are read one at a time.
         nodes: Its nodes without those that are constants.
         constants: Initializers and the values of constant nodes.
         produced: Name of a node's output -> (node, output).

@@ -22,8 +22,9 @@ GRIDS = st.lists(st.tuples(SIDES, SIDES), min_size=1, max_size=8)
 SIZES = st.tuples(st.integers(1, 20_000), st.integers(1, 20_000))
 
 
-def distance(grid: Grid, size: tuple[int, int]) -> float:
-    return abs(math.log(size[0] / size[1]) - math.log(grid[1] / grid[0]))
+def distance(grid: Grid, *sizes: tuple[int, int]) -> float:
+    mean = sum(math.log(width / height) for width, height in sizes) / len(sizes)
+    return abs(mean - math.log(grid[1] / grid[0]))
 
 
 @given(grids=GRIDS, size=SIZES)
@@ -49,6 +50,15 @@ def test_a_grid_of_the_picture_s_own_shape_is_chosen(
 ) -> None:
     rows, cols = nearest_grid([*others, grid], [(grid[1] * scale, grid[0] * scale)])
     assert rows * grid[1] == cols * grid[0]
+
+
+@given(grids=GRIDS, sizes=st.lists(SIZES, min_size=2, max_size=16), data=st.data())
+def test_several_pictures_have_the_geometric_mean(
+    grids: Sequence[Grid], sizes: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    chosen = nearest_grid(grids, sizes)
+    assert distance(chosen, *sizes) <= min(distance(grid, *sizes) for grid in grids) + 1e-9
+    assert nearest_grid(grids, data.draw(st.permutations(sizes))) == chosen
 
 
 def test_the_first_of_two_that_are_equally_near() -> None:

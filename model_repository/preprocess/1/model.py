@@ -60,13 +60,13 @@ class TritonPythonModel:
         pictures = decode_all(list(image.reshape(-1)), self._max_pixels)
         rows, cols = nearest_grid(self._grids, [picture.size for picture in pictures])
         height, width = rows * self._cell, cols * self._cell
-        pixels = np.stack([to_pixels(picture, height, width) for picture in pictures])
+        arrays = [to_pixels(picture, height, width) for picture in pictures]
         query = np.zeros((1, self._prompts.max_query_tokens), dtype=np.int32)
         query[0, : len(question.query_ids)] = question.query_ids
         length = np.array([[len(question.query_ids)]], dtype=np.int32)
         outputs = {
-            # One picture at most: without a dim for it.
-            "pixels": pixels if self._most == 1 else pixels[None],
+            # Without a dim for pictures where there is one at most.
+            "pixels": arrays[0][None] if self._most == 1 else np.stack(arrays)[None],
             "query_ids": query,
             "query_length": length,
             "prompt_ids": np.array([question.prompt_ids], dtype=np.int32),

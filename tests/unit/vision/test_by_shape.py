@@ -122,8 +122,8 @@ def test_another_shape_is_refused_by_name(case: Case, shape: tuple[int, int]) ->
         session(case.path).run(None, feeds)
 
 
-def write(path: Path, size: int, operator: str = "Add", **attributes: int) -> Path:
-    """x + constant of a size."""
+def write(path: Path, size: int, operator: str, **attributes: int) -> Path:
+    """x times a constant of a size."""
     info = helper.make_tensor_value_info
     nodes = [helper.make_node(operator, ["x", "c"], ["y"], **attributes)]
     graph = helper.make_graph(
@@ -149,6 +149,40 @@ def test_graphs_of_another_structure_are_refused(tmp_path: Path) -> None:
         merge_by_shape([first, first], "x")
     with pytest.raises(ExportError, match="no input 'z'"):
         merge_by_shape([first, write(tmp_path / "c.onnx", 3, "MatMul")], "z")
+
+
+def test_weights_beside_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As large towers have them: read from beside each graph, written once beside the merged."""
+    monkeypatch.setattr("builder.export.by_shape.INLINE_BYTES", 0)
+    weight = np.random.default_rng(0).normal(size=(32, 32)).astype(np.float32)
+
+    def export(size: int, path: Path) -> None:
+        info = helper.make_tensor_value_info
+        nodes = [
+            helper.make_node("MatMul", ["x", "w"], ["v"]),
+            helper.make_node("Add", ["v", "places"], ["y"]),
+        ]
+        constants = {"w": weight, "places": np.full((size, 32), size, dtype=np.float32)}
+        graph = helper.make_graph(
+            nodes,
+            "g",
+            [info("x", onnx.TensorProto.FLOAT, ["batch", size, 32])],
+            [info("y", onnx.TensorProto.FLOAT, ["batch", size, 32])],
+            [numpy_helper.from_array(array, name) for name, array in constants.items()],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+        onnx.save(model, path, save_as_external_data=True, location=f"{path.name}.data")
+
+    path = tmp_path / "model.onnx"
+    export_by_shape([8, 16, 24], export, path, "x", onnx_limits("24.10"))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
+    tables = sum(size * 32 * 4 for size in (8, 16, 24))
+    assert (tmp_path / "model.onnx.data").stat().st_size < 1.2 * (weight.nbytes + tables)
+    runner = session(path)
+    for size in (8, 16, 24):
+        x = np.ones((2, size, 32), dtype=np.float32)
+        wanted = x @ weight + size
+        np.testing.assert_allclose(runner.run(None, {"x": x})[0], wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_eight_kinds_and_one_kind(tmp_path: Path) -> None:

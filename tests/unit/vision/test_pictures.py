@@ -132,23 +132,22 @@ def test_relevance_graph(tmp_path: Path) -> None:
             np.testing.assert_allclose(relevance[row], scores.numpy(), rtol=0, atol=1e-7)
 
 
-@pytest.mark.parametrize("prune", ["after_vision", "before_vision"])
-def test_vision_graph(tmp_path: Path, prune: str) -> None:
-    """No picture sees another, also where their kept cells share a row."""
-    wanted = reference("qwen3_vl", prune)
+def test_vision_graph_of_kept_cells(tmp_path: Path) -> None:
+    """No picture sees another, also where their kept cells share a row.
+
+    The graph of whole pictures is built and compared in `integration/test_grids.py`.
+    """
+    wanted = reference("qwen3_vl", "before_vision")
     export_vision(wanted.source, wanted.spec, tmp_path / "model.onnx")
     for pictures in (1, 3):
         pixels = noise(wanted, 2, pictures)
-        feeds: dict[str, Any] = {"pixels": pixels}
-        kept = None
-        if prune == "before_vision":
-            random = np.random.default_rng(0)
-            rows = [random.permutation(CELLS * pictures)[:KEPT] for _ in pixels]
-            kept = feeds["kept_indices"] = np.stack(rows).astype(np.int32)
-        embeds, features = run(tmp_path / "model.onnx", feeds)
+        random = np.random.default_rng(0)
+        rows = [random.permutation(CELLS * pictures)[:KEPT] for _ in pixels]
+        kept = np.stack(rows).astype(np.int32)
+        embeds, features = run(tmp_path / "model.onnx", {"pixels": pixels, "kept_indices": kept})
         for row in range(2):
-            own = None if kept is None else torch.from_numpy(kept[row])
-            seen, layers = wanted.see(torch.from_numpy(pixels[row]), own)
+            indices = torch.from_numpy(kept[row])
+            seen, layers = wanted.see(torch.from_numpy(pixels[row]), indices)
             assert layers is not None
             np.testing.assert_allclose(embeds[row], seen.numpy(), rtol=1e-3, atol=1e-3)
             np.testing.assert_allclose(features[row], layers.numpy(), rtol=1e-3, atol=1e-3)
