@@ -350,7 +350,8 @@ _T5 = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
 def test_every_covered_encoder_decoder_is_its_source(family: str, tmp_path: Path) -> None:
     """Joint steps behind sources of unequal length, the cache starting empty."""
     sizes = _T5 if family in {"t5", "mt5"} else {**_SMALL, **_LAYERS, **_HEADS}
-    config = AutoConfig.for_model(family, vocab_size=100, decoder_start_token_id=0, **sizes)
+    ids = {"pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 0}
+    config = AutoConfig.for_model(family, vocab_size=100, **ids, **sizes)
     torch.manual_seed(0)
     model = AutoModelForSeq2SeqLM.from_config(config, attn_implementation="sdpa").eval()
     randomize(model.requires_grad_(False))
