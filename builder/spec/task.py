@@ -37,6 +37,7 @@ _OWN_KEYS: Final[dict[str, tuple[Task, ...]]] = {
     ),
     "max_image_pixels": ("image-classification", "zero-shot-image-classification"),
     "zero_shot": ("zero-shot-image-classification",),
+    "join_lengths": ("sentence-similarity", "text-classification"),
     "entities": ("token-classification",),
     "answers": ("question-answering",),
     "generation": ("automatic-speech-recognition", "text-generation", "text2text-generation"),
@@ -122,6 +123,12 @@ class TaskSpec(Strict):
         default="truncate", description="What happens to a text longer than the last bucket."
     )
     tokenizers: PositiveInt = Field(default=1, description="Instances of the tokenizer stage.")
+    join_lengths: bool | None = Field(
+        default=None,
+        description="true: requests with texts of unequal length join one batch. The stage that "
+        "tokenizes takes them joined and asks <name>_model itself, in batches of about equal "
+        "length; Triton's own batcher joins token ids of equal shape only.",
+    )
     top_k: PositiveInt | None = Field(
         default=None,
         description="Answers of a text or picture, the best first. null: every label of "

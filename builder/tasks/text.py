@@ -29,6 +29,8 @@ TOKEN_TYPE_IDS = Tensor("token_type_ids", "INT64", (-1,))
 OFFSETS = Tensor("offsets", "INT32", (-1, 2))
 _SHORTEST_BUCKET = 16
 _LONGEST_DEFAULT_BUCKET = 512
+_BATCH_TOKENS = 16
+"""What one more batch costs the stage that joins texts, in tokens (docs/tasks.md)."""
 
 Row = tuple[str, str | None]
 """A text and its pair."""
@@ -163,9 +165,13 @@ class TextKind:
     def _name(self, stage: str) -> str:
         return f"{self.spec.name}_{stage}"
 
+    def _first_stage(self) -> str:
+        return "join" if self.spec.join_lengths else "tokenize"
+
     def stages(self) -> dict[str, str]:
         """Name of a Python model -> folder of its sources."""
-        stages = {self._name("tokenize"): "tokenize"}
+        first = self._first_stage()
+        stages = {self._name(first): first}
         if self.post_stage:
             stages[self._name(self.post_stage)] = self.post_stage
         return stages
@@ -179,21 +185,20 @@ class TextKind:
         """Every model config, the ensemble last."""
         spec, batch = self.spec, self.spec.model.max_batch_size
         made = (*self.tokens, *(t for t in self.post_tokens if t not in self.tokens))
-        models = [
-            python_stage(
-                self._name("tokenize"),
-                batch,
-                self.inputs,
-                made,
-                count=spec.tokenizers,
-                parameters=self.tokenize_parameters(),
-            ),
-            graph_stage(spec, self._name("model"), self.tokens, self.raws, self._warmup_dims()),
-        ]
-        steps = [
-            EnsembleStep(self._name("tokenize"), same(*self.inputs), same(*made)),
-            EnsembleStep(self._name("model"), same(*self.tokens), same(*self.raws)),
-        ]
+        graph = graph_stage(spec, self._name("model"), self.tokens, self.raws, self._warmup_dims())
+        joined = bool(spec.join_lengths)
+        first = python_stage(
+            self._name(self._first_stage()),
+            batch,
+            self.inputs,
+            self.raws if joined else made,
+            count=spec.tokenizers,
+            parameters=self._join_parameters() if joined else self.tokenize_parameters(),
+        )
+        models = [first, graph]
+        steps = [EnsembleStep(first.name, same(*first.inputs), same(*first.outputs))]
+        if not joined:
+            steps.append(EnsembleStep(graph.name, same(*self.tokens), same(*self.raws)))
         if self.post_stage:
             name, read = self._name(self.post_stage), (*self.raws, *self.post_tokens)
             read = (*read, *self.post_texts, *self.options)
@@ -202,18 +207,28 @@ class TextKind:
             )
             steps.append(EnsembleStep(name, same(*read), same(*self.answer())))
         else:
-            steps[-1] = EnsembleStep(
-                self._name("model"), same(*self.tokens), {self.raw_name: self.answer()[0].name}
-            )
+            last = steps.pop()
+            answer = {self.raw_name: self.answer()[0].name}
+            steps.append(EnsembleStep(last.model_name, last.input_map, answer))
         read = (*self.inputs, *self.options)
         return [*models, ensemble(spec.name, batch, read, self.answer(), steps)]
+
+    def _join_parameters(self) -> Mapping[str, str]:
+        return {
+            **self.tokenize_parameters(),
+            "batch_tokens": str(_BATCH_TOKENS),
+            "model": self._name("model"),
+            "model_inputs": ",".join(tensor.name for tensor in self.tokens),
+            "model_max_batch_size": str(self.spec.model.max_batch_size),
+            "model_outputs": ",".join(tensor.name for tensor in self.raws),
+        }
 
     def _warmup_dims(self) -> tuple[int, ...]:
         return (self.buckets[0],)
 
     def write_files(self, folder: Path) -> None:
         """The tokenizer."""
-        stages = ["tokenize"]
+        stages = [self._first_stage()]
         if self.post_stage and self.post_tokenizer:
             stages.append(self.post_stage)
         for stage in stages:

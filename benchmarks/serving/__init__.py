@@ -1,0 +1,1 @@
+"""One sentence encoder behind four servers, under the same load. See docs/tasks.md."""
