@@ -45,6 +45,7 @@ _WIDE: Final = {
     "max_position_embeddings": 140,
     "initializer_range": 0.3,
 }
+_ONE_TYPE: Final = {**_WIDE, "type_vocab_size": 1}
 _PICTURE: Final = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
@@ -62,9 +63,9 @@ TEXT: Final[dict[str, tuple[str, dict[str, Any]]]] = {
         "DistilBert",
         {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 37, "initializer_range": 0.3},
     ),
-    "RoBERTa": ("Roberta", _WIDE),
-    "XLM-RoBERTa": ("XLMRoberta", _WIDE),
-    "CamemBERT": ("Camembert", _WIDE),
+    "RoBERTa": ("Roberta", _ONE_TYPE),
+    "XLM-RoBERTa": ("XLMRoberta", _ONE_TYPE),
+    "CamemBERT": ("Camembert", _ONE_TYPE),
     "MPNet": ("MPNet", _WIDE),
     "ALBERT": ("Albert", {**_WIDE, "embedding_size": 16}),
     "ELECTRA": ("Electra", {**_WIDE, "embedding_size": 16}),

@@ -227,6 +227,9 @@ def _links(
 
     names = {tensor.name for tensor in graph.inputs}
     called = {value.name.removesuffix("_called") for value in before.graph.output}
+    taken = {value.name for value in main.graph.input}
+    for name in sorted(called - taken):
+        raise ExportError(f"{graph.name}: the graph that optimum exports takes no {name}")
     nodes = [link(name, f"before/{name}") for name in sorted(names)]
     for value in main.graph.input:
         target = f"main/{value.name}"
