@@ -55,7 +55,7 @@ def timed(side: Callable[[], object]) -> tuple[float, float]:
 
 
 def undisturbed(
-    sides: dict[str, Callable[[], object]], seconds: float, patience: float = 8.0
+    sides: dict[str, Callable[[], object]], seconds: float, patience: float = 3.0
 ) -> Timing:
     """Run sides in turn and keep the rounds in which other processes took next to nothing.
 

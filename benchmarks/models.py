@@ -353,6 +353,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(THREADS)
     seconds = 0.2 if options.quick else SECONDS
     rows: list[Any] = []
+    facts: dict[str, Any] = {"machine": machine(), "threads": THREADS}
+
+    def write() -> None:
+        """Write what is measured so far: a run that is cut short leaves that."""
+        result = {**facts, "rows": [asdict(line) for line in rows]}
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(json.dumps(result, indent=2) + "\n")
+
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         chosen = [case for case in PUBLISHED if options.only in {None, case}]
@@ -360,28 +368,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         count = 100 if options.quick else 1000
         sentences = prepare_sentences(folder) if options.only in {None, "sentences"} else None
         settle(options.settle)
-        load, begun = os.getloadavg()[0], time.perf_counter()
-        rate = mm_rate()
+        begun, rate = time.perf_counter(), mm_rate()
+        facts |= {"load_before": round(os.getloadavg()[0], 2), "mm_gflops": round(rate / 1e9, 1)}
         while models:  # each is let go of, weights and arenas with it
             model = models.pop(0)
             found = bench_model(model, rate, seconds, options.quick)
             show(found)
             rows += found
+            write()
         if sentences is not None:
             lines = bench_sentences(sentences, count)
             show(lines)
             rows += lines
-        print(f"measured in {time.perf_counter() - begun:.0f} s", flush=True)
-    result = {
-        "machine": machine(),
-        "threads": THREADS,
-        "load_before": round(load, 2),
-        "mm_gflops": round(rate / 1e9, 1),
-        "rows": [asdict(line) for line in rows],
-    }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"wrote {options.output}")
+            write()
+        print(
+            f"measured in {time.perf_counter() - begun:.0f} s, wrote {options.output}", flush=True
+        )
 
 
 if __name__ == "__main__":
