@@ -22,7 +22,7 @@ def _pooled(vectors: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 class Pipeline:
-    """`transformers.pipeline`; one text, or a list that it batches."""
+    """`transformers.pipeline`, one text after another."""
 
     def __init__(self) -> None:
         _threads()
@@ -35,7 +35,6 @@ class Pipeline:
         found = self._pipe(
             texts,
             return_tensors=True,
-            batch_size=len(texts),
             tokenize_kwargs={"truncation": True, "max_length": LONGEST},
         )
         return [
