@@ -13,6 +13,8 @@ import onnxruntime as ort
 import torch
 
 THREADS = 2
+PAUSE = 0.1
+"""Seconds between two runs."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,16 @@ def row(case: str, baseline: float, ours: float, clock: Clock = WALL) -> Row:
 def medians(
     runs: int, sides: dict[str, Callable[[], object]], clock: Clock = WALL
 ) -> dict[str, float]:
-    """Median seconds of each side, run in turn after one run that does not count."""
+    """Median seconds of each side, run in turn after one run that does not count.
+
+    Before each run there is a pause: threads of the side before that still wait busily (ONNX
+    Runtime's do for some milliseconds) would take the cores of the next.
+    """
     torch.set_num_threads(clock.threads)
     times: dict[str, list[float]] = {name: [] for name in sides}
     for run in range(runs + 1):
         for name, side in sides.items():
+            time.sleep(PAUSE)
             start = clock.now()
             side()
             if run:
@@ -71,6 +78,7 @@ def session(path: Path, threads: int = THREADS) -> ort.InferenceSession:
     """ONNX Runtime with its defaults but for the threads."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # when a run ends
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
