@@ -12,6 +12,7 @@ import pytest
 import typer
 from PIL import Image
 from tritonclient.grpc import InferInput
+from tritonclient.utils import np_to_triton_dtype
 from typer.testing import CliRunner
 
 from builder.arr_coc.checkpoint import load_checkpoint
@@ -90,15 +91,19 @@ SEVERAL = [
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(("qwen2_vl", 1), marks=pytest.mark.slow), ("qwen3_vl", 3)],
-    ids=["qwen2_vl-one-picture", "qwen3_vl-three-pictures"],
+    params=[
+        ("qwen3_vl", 3, "after_vision"),
+        pytest.param(("qwen2_vl", 1, "after_vision"), marks=pytest.mark.slow),
+        pytest.param(("qwen2_vl", 3, "before_vision"), marks=pytest.mark.slow),
+    ],
+    ids=["three-pictures", "one-picture", "three-pictures-pruned"],
 )
 def served(
     request: pytest.FixtureRequest,
     serve_repository: Serve,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Served]:
-    family, most = request.param
+    family, most, prune = request.param
     folder = tmp_path_factory.mktemp("grids")
     make_checkpoint(folder / "checkpoint", seed=2, family=family)  # its answers differ
     first, *others = ({"rows": rows, "cols": cols} for rows, cols in GRIDS)
@@ -111,6 +116,7 @@ def served(
             "grids": others,
             "kept_tokens": 7,
             "max_pictures": most,
+            "prune": prune,
             "stages": {
                 "vision": batching,
                 "relevance": batching,
@@ -149,7 +155,7 @@ def test_the_grid_that_fits_and_the_reference_s_answer(served: Served) -> None:
 
 
 def test_mixed_requests_at_once(served: Served) -> None:
-    """Mixed first, then one shape after the other: neighbours of one shape share a run."""
+    """Mixed first, then one shape after the other."""
 
     def shape(i: int) -> tuple[object, ...]:
         return served.cases[i].grid, len(served.cases[i].pictures)
@@ -162,22 +168,47 @@ def test_mixed_requests_at_once(served: Served) -> None:
         )
         for i, got in zip(many, answers, strict=True):
             assert_same(got, served.wanted[i])
-    stats = served.server.client.get_inference_statistics("vision", as_json=True)
-    vision = stats["model_stats"][0]
-    assert int(vision["execution_count"]) < int(vision["inference_count"])
+
+
+def raw_inputs(served: Served, rows: int, cols: int) -> list[InferInput]:
+    """Black pixels of one picture, for the vision model itself."""
+    cell = served.reference.source.facts.cell_size
+    several = (1,) if served.reference.spec.max_pictures > 1 else ()
+    shape = (1, *several, rows * cell, cols * cell, 3)
+    arrays = {"pixels": np.zeros(shape, dtype=np.uint8)}
+    if served.reference.spec.prune == "before_vision":
+        arrays["kept_indices"] = np.arange(7, dtype=np.int32)[None]
+    inputs = []
+    for name, array in arrays.items():
+        inputs.append(InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype)))
+        inputs[-1].set_data_from_numpy(array)
+    return inputs
+
+
+def test_requests_of_one_grid_share_a_run(served: Served) -> None:
+    client = served.server.client
+
+    def counts() -> tuple[int, int]:
+        stats = client.get_inference_statistics("vision", as_json=True)["model_stats"][0]
+        return int(stats["execution_count"]), int(stats["inference_count"])
+
+    runs, rows = counts()
+    inputs = raw_inputs(served, *GRIDS[1])
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda _: client.infer("vision", inputs), range(48)))
+    more_runs, more_rows = counts()
+    assert more_rows - rows == 48
+    assert more_runs - runs < 48
 
 
 def test_a_shape_that_is_no_grid_is_refused_and_the_next_request_works(served: Served) -> None:
     """Below preprocess: raw pixels to the vision model, with as many pixels as a grid has."""
+    inputs = raw_inputs(served, 2, 8)
     cell = served.reference.source.facts.cell_size
-    several = (1,) if served.reference.spec.max_pictures > 1 else ()
-    shape = (1, *several, 2 * cell, 8 * cell, 3)
-    pixels = InferInput("pixels", list(shape), "UINT8")
-    pixels.set_data_from_numpy(np.zeros(shape, dtype=np.uint8))
     known = " or ".join(f"{rows * cell}x{cols * cell}x3" for rows, cols in GRIDS)
     for _ in range(2):
         with pytest.raises(Exception, match=f"pixels must be {known}"):
-            served.server.client.infer("vision", [pixels])
+            served.server.client.infer("vision", inputs)
     case = served.cases[0]
     assert_same(served.ask(case.images, case.question), served.wanted[0])
 

@@ -4,6 +4,7 @@ https://docs.pytorch.org/docs/stable/generated/torch.compile.html
 """
 
 import json
+import locale
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,8 @@ class TorchRunner:
         module = module.eval().requires_grad_(False).to(self._device)
         self._module: Any = module
         if settings.mode:
+            # Triton's stub starts Python in the C locale; inductor's own templates are UTF-8.
+            locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
             # By default torch gives a function up that was compiled for eight shapes.
             torch._dynamo.config.recompile_limit = _SHAPES
             self._module = torch.compile(module, mode=settings.mode, dynamic=settings.dynamic)
