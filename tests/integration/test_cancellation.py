@@ -237,16 +237,19 @@ def test_ctrl_c_on_builder_ask_cancels_the_answer(
     image = tmp_path / "picture.png"
     image.write_bytes(picture())
     arguments = [str(image), text, "--url", url, "--max-tokens", str(LONG)]
-    client = subprocess.Popen(
-        [sys.executable, "-c", "from builder.cli import main; main()", "ask", *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert client.stdout is not None
-    assert client.stdout.read(1)
-    client.send_signal(signal.SIGINT)
-    _, errors = client.communicate(timeout=60)
+    for _ in range(5):
+        client = subprocess.Popen(
+            [sys.executable, "-c", "from builder.cli import main; main()", "ask", *arguments],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert client.stdout is not None
+        assert client.stdout.read(1)
+        client.send_signal(signal.SIGINT)
+        _, errors = client.communicate(timeout=60)
+        if client.returncode:  # 0: the whole answer was there before the signal
+            break
     assert client.returncode == 130
     assert errors.decode().split() == ["cancelled"]
     freed(metrics, before, 1)

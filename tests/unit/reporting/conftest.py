@@ -23,7 +23,9 @@ def repository(tmp_path: Path) -> Path:
     folder = tmp_path / "repository"
     copytree(ROOT / "model_repository", folder)
     for name in ("vision", "relevance"):
-        (folder / name / "1" / "model.onnx").write_bytes(b"x" * 1_500_000)
+        version = folder / name / "1"
+        version.mkdir(exist_ok=True)  # git keeps no weights, and so not the folder
+        (version / "model.onnx").write_bytes(b"x" * 1_500_000)
     write_manifest(
         folder,
         models=["preprocess", "vision", "relevance", "language", "arr_coc"],

@@ -18,7 +18,7 @@ from builder.spec.models import Spec
 from builder.spec.releases import onnx_limits
 from examples.tiny.make_checkpoint import make_checkpoint
 
-GRIDS = ((3, 4), (3, 3))  # a square: the exporter finds constants in it that are equal
+GRIDS = ((3, 4), (4, 3), (3, 3))
 KEPT = 5
 LENGTH = 8
 STAGES = {"vision": export_vision, "relevance": export_relevance}
@@ -110,14 +110,14 @@ def test_nothing_is_stored_twice(case: Case) -> None:
         contents.add(content)
 
 
-@pytest.mark.parametrize("shape", [(4, 4), (4, 3), (2, 6), (6, 2), (12, 1)])
+@pytest.mark.parametrize("shape", [(4, 4), (2, 6), (6, 2), (3, 8), (12, 1)])
 def test_another_shape_is_refused_by_name(case: Case, shape: tuple[int, int]) -> None:
     """Shapes with the pixels of a grid among them: a reshape would take them without a word."""
     feeds = case.feeds(GRIDS[0], 1)
     sides = (shape[0] * case.cell, shape[1] * case.cell)
     feeds["pixels"] = np.zeros((1, *sides, 3), dtype=np.uint8)
     cell = case.cell
-    wanted = f"pixels must be {3 * cell}x{4 * cell}x3 or {3 * cell}x{3 * cell}x3"
+    wanted = f"pixels must be {3 * cell}x{4 * cell}x3 or {4 * cell}x{3 * cell}x3 or "
     with pytest.raises(Exception, match=wanted):
         session(case.path).run(None, feeds)
 
