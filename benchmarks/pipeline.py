@@ -317,6 +317,9 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few runs: does it work?")
+    parser.add_argument(
+        "--relevance-only", action="store_true", help="measure its rows anew, keep the others"
+    )
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/pipeline.json"))
     parser.add_argument("--pictures", type=Path, help="folder for a picture of each trace")
     options = parser.parse_args()
@@ -326,9 +329,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rows = bench_relevance(folder, runs["relevance"])
-        spec, source = make_source(folder)
-        rows += bench_vision(Reference(spec, source), folder, runs["vision"])
-        rows += bench_pipeline(spec, source, folder, runs["pipeline"], options.pictures)
+        if options.relevance_only:
+            old = json.loads(options.output.read_text())["rows"]
+            rows += [Row(**line) for line in old if not line["case"].startswith("relevance-b")]
+        else:
+            spec, source = make_source(folder)
+            rows += bench_vision(Reference(spec, source), folder, runs["vision"])
+            rows += bench_pipeline(spec, source, folder, runs["pipeline"], options.pictures)
     for line in rows:
         print(f"{line.case:28} {line.metric:30} {line.baseline:10.4g} {line.ours:10.4g} "
               f"{line.ratio:8.3f}")  # fmt: skip
