@@ -75,7 +75,12 @@ def _relevance(source: str, checkpoint: Checkpoint, width: int, seed: int) -> Re
     return relevance
 
 
-def _refuse_pickles(source: str) -> None:
+def refuse_pickles(source: str) -> None:
+    """Refuse a local checkpoint without safetensors.
+
+    Raises:
+        CheckpointError: its weights are pickled, or it has none.
+    """
     folder = Path(source)
     if not folder.is_dir() or any(folder.glob("*.safetensors")):
         return
@@ -101,7 +106,7 @@ def load_checkpoint(checkpoint: Checkpoint, base: Path, seed: int = 0) -> ArrCoc
     """
     source = resolve_source(checkpoint, base)
     facts = load_facts(checkpoint, base)
-    _refuse_pickles(source)
+    refuse_pickles(source)
     with checkpoint_errors(source):
         model = (
             _MODELS[facts.model_type]

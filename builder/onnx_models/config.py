@@ -1,12 +1,12 @@
 """The model config of an ONNX file."""
 
-from builder.render.model_config import (
-    DynamicBatching,
-    InstanceGroup,
-    ModelConfig,
-    Tensor,
+from builder.render.model_config import ModelConfig, Tensor
+from builder.render.settings import (
+    GRAPH_LEVELS,
+    dynamic_batching,
+    instances,
+    session_parameters,
 )
-from builder.render.stages import GRAPH_LEVELS
 from builder.spec.onnx_file import OnnxSpec, OnnxTensor
 
 
@@ -28,9 +28,6 @@ def _tensor(tensor: OnnxTensor, *, batched: bool) -> Tensor:
 def model_config(spec: OnnxSpec) -> ModelConfig:
     """The config; nothing but the spec is read."""
     model = spec.model
-    kind = model.instances.kind.upper()
-    device = kind if kind != "AUTO" else "CPU" if spec.target == "cpu" else "GPU"
-    batching, settings = model.dynamic_batching, model.onnxruntime
     batched = bool(model.max_batch_size)
     return ModelConfig(
         kind="onnxruntime",
@@ -38,20 +35,8 @@ def model_config(spec: OnnxSpec) -> ModelConfig:
         max_batch_size=model.max_batch_size,
         inputs=tuple(_tensor(tensor, batched=batched) for tensor in spec.inputs),
         outputs=tuple(_tensor(tensor, batched=batched) for tensor in spec.outputs),
-        instances=InstanceGroup(
-            model.instances.count, device, tuple(model.instances.gpus) if device == "GPU" else ()
-        ),
-        dynamic_batching=DynamicBatching(
-            tuple(batching.preferred_batch_size),
-            batching.max_queue_delay_microseconds,
-            batching.preserve_ordering,
-        )
-        if batching
-        else None,
-        parameters={
-            "intra_op_thread_count": str(settings.intra_op_thread_count),
-            "inter_op_thread_count": str(settings.inter_op_thread_count),
-            "execution_mode": "1" if settings.execution_mode == "parallel" else "0",
-        },
-        graph_level=GRAPH_LEVELS[settings.graph_optimization],
+        instances=instances(model.instances, spec.target),
+        dynamic_batching=dynamic_batching(model.dynamic_batching),
+        parameters=session_parameters(model.onnxruntime),
+        graph_level=GRAPH_LEVELS[model.onnxruntime.graph_optimization],
     )

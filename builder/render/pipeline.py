@@ -5,17 +5,20 @@ from dataclasses import replace
 from builder.arr_coc.facts import SourceFacts
 from builder.arr_coc.prompt import PromptFormat
 from builder.render.model_config import (
-    DynamicBatching,
     EnsembleStep,
     InstanceGroup,
     ModelConfig,
     Tensor,
     Warmup,
 )
-from builder.spec.batching import Batched
+from builder.render.settings import (
+    GRAPH_LEVELS,
+    device,
+    dynamic_batching,
+    instances,
+    session_parameters,
+)
 from builder.spec.models import Grid, OnnxStage, Spec
-
-_GRAPH_LEVELS = {"all": 0, "extended": 1, "basic": -1, "off": 2}
 
 REQUEST_OPTIONS = (
     Tensor("MAX_TOKENS", "INT32", (1,), optional=True),
@@ -91,22 +94,6 @@ class _Pipeline:
             for name, grid in zip(names, grids, strict=True)
         )
 
-    def _kind(self, wanted: str) -> str:
-        if wanted != "auto":
-            return wanted.upper()
-        return "CPU" if self.spec.target == "cpu" else "GPU"
-
-    @staticmethod
-    def _batching(stage: Batched) -> DynamicBatching | None:
-        batching = stage.dynamic_batching
-        if batching is None:
-            return None
-        return DynamicBatching(
-            tuple(batching.preferred_batch_size),
-            batching.max_queue_delay_microseconds,
-            batching.preserve_ordering,
-        )
-
     def preprocess(self) -> ModelConfig:
         """Picture and question to pixels and ids, on the CPU everywhere."""
         stage, limits = self.spec.stages.preprocess, self.spec.limits
@@ -117,7 +104,7 @@ class _Pipeline:
             inputs=self.question,
             outputs=(self.pixels, *self.query, self.prompt),
             instances=InstanceGroup(stage.instances.count, "CPU"),
-            dynamic_batching=self._batching(stage),
+            dynamic_batching=dynamic_batching(stage.dynamic_batching),
             parameters={
                 "cell_size": str(self.facts.cell_size),
                 "grids": self._grids(),
@@ -134,23 +121,16 @@ class _Pipeline:
     ) -> ModelConfig:
         settings = stage.onnxruntime
         onnx = kind == "onnxruntime"
-        threads = {
-            "intra_op_thread_count": str(settings.intra_op_thread_count),
-            "inter_op_thread_count": str(settings.inter_op_thread_count),
-            "execution_mode": "1" if settings.execution_mode == "parallel" else "0",
-        }
-        device = self._kind(stage.instances.kind)
-        gpus = tuple(stage.instances.gpus) if device == "GPU" else ()
         return ModelConfig(
             kind=kind,
             name=stage.name,
             max_batch_size=stage.max_batch_size,
             inputs=inputs,
             outputs=outputs,
-            instances=InstanceGroup(stage.instances.count, device, gpus),
-            dynamic_batching=self._batching(stage),
-            parameters=threads if onnx else {},
-            graph_level=_GRAPH_LEVELS[settings.graph_optimization] if onnx else None,
+            instances=instances(stage.instances, self.spec.target),
+            dynamic_batching=dynamic_batching(stage.dynamic_batching),
+            parameters=session_parameters(settings) if onnx else {},
+            graph_level=GRAPH_LEVELS[settings.graph_optimization] if onnx else None,
             warmup=self._warmups(inputs),
         )
 
@@ -193,7 +173,7 @@ class _Pipeline:
                 *BESIDE,
             ),
             outputs=ANSWER,
-            instances=InstanceGroup(1, self._kind(stage.kind)),
+            instances=InstanceGroup(1, device(stage.kind, spec.target)),
             decoupled=True,
             parameters={
                 "default_max_tokens": str(spec.limits.default_max_tokens),

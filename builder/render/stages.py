@@ -10,10 +10,13 @@ from builder.render.model_config import (
     Tensor,
     Warmup,
 )
+from builder.render.settings import (
+    GRAPH_LEVELS,
+    dynamic_batching,
+    instances,
+    session_parameters,
+)
 from builder.spec.task import TaskSpec
-
-GRAPH_LEVELS = {"all": 0, "extended": 1, "basic": -1, "off": 2}
-"""Triton's optimization.graph.level."""
 
 
 def same(*tensors: Tensor) -> dict[str, str]:
@@ -60,9 +63,6 @@ def graph_stage(
         warmup_dims: Dims of every input in the request that is run at load; None: the inputs' own.
     """
     stage = spec.model
-    settings, batching = stage.onnxruntime, stage.dynamic_batching
-    kind = stage.instances.kind.upper()
-    device = kind if kind != "AUTO" else "CPU" if spec.target == "cpu" else "GPU"
     shapes = tuple(Tensor(t.name, t.data_type, warmup_dims or t.dims) for t in inputs)
     return ModelConfig(
         kind="onnxruntime",
@@ -70,22 +70,10 @@ def graph_stage(
         max_batch_size=stage.max_batch_size,
         inputs=tuple(inputs),
         outputs=tuple(outputs),
-        instances=InstanceGroup(
-            stage.instances.count, device, tuple(stage.instances.gpus) if device == "GPU" else ()
-        ),
-        dynamic_batching=DynamicBatching(
-            tuple(batching.preferred_batch_size),
-            batching.max_queue_delay_microseconds,
-            batching.preserve_ordering,
-        )
-        if batching
-        else None,
-        parameters={
-            "intra_op_thread_count": str(settings.intra_op_thread_count),
-            "inter_op_thread_count": str(settings.inter_op_thread_count),
-            "execution_mode": "1" if settings.execution_mode == "parallel" else "0",
-        },
-        graph_level=GRAPH_LEVELS[settings.graph_optimization],
+        instances=instances(stage.instances, spec.target),
+        dynamic_batching=dynamic_batching(stage.dynamic_batching),
+        parameters=session_parameters(stage.onnxruntime),
+        graph_level=GRAPH_LEVELS[stage.onnxruntime.graph_optimization],
         warmup=(Warmup("one", 1, shapes),),
     )
 

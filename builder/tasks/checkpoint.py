@@ -10,14 +10,13 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoTokenizer
 from transformers.utils.hub import cached_file
 
-from builder.arr_coc.checkpoint import weight_files
+from builder.arr_coc.checkpoint import refuse_pickles, weight_files
 from builder.arr_coc.facts import checkpoint_errors, resolve_source
 from builder.errors import CheckpointError
 from builder.publish.manifest import sha256
 from builder.spec.models import Checkpoint
 from builder.spec.task import TaskCheckpoint
 
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
 # Families whose positions start behind the padding id.
 _SHIFTED_POSITIONS = {"roberta", "xlm-roberta", "camembert", "mpnet", "longformer"}
@@ -110,7 +109,7 @@ class CheckpointFiles:
         Raises:
             CheckpointError: pickled, damaged, or without the weights of the task's head.
         """
-        self._refuse_pickles()
+        refuse_pickles(self.source)
         self._refuse_damage()
         with checkpoint_errors(self.source):
             model, info = auto_class.from_pretrained(
@@ -139,18 +138,6 @@ class CheckpointFiles:
                 raise CheckpointError(
                     f"{path} is damaged ({error}); fetch or save the checkpoint again"
                 ) from error
-
-    def _refuse_pickles(self) -> None:
-        folder = Path(self.source)
-        if not folder.is_dir() or any(folder.glob("*.safetensors")):
-            return
-        pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
-        if pickles:
-            raise CheckpointError(
-                f"{self.source} holds pickled weights ({pickles[0]}), which can run code when "
-                "loaded; convert them to safetensors first"
-            )
-        raise CheckpointError(f"{self.source} has no *.safetensors file")
 
 
 def open_checkpoint(checkpoint: TaskCheckpoint, base: Path) -> CheckpointFiles:

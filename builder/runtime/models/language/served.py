@@ -1,0 +1,81 @@
+"""What the Triton models behind the engine share: loading, admission, ending."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import triton_python_backend_utils as pb_utils
+from tokenizers import Tokenizer
+
+from .decoder import Decoder
+from .engine import EXTRA_ROWS, BusyError, Engine
+from .generation import Generation
+from .metrics import TritonMetrics
+from .options import GenerationOptions, OptionError
+from .request import engine_settings, session_settings
+from .response import refuse
+from .watch import Watches
+
+
+class EngineModel:
+    """A decoupled model; a subclass says what a request asks (`generation`)."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load tokenizer and decoder and start the engine."""
+        config = json.loads(args["model_config"])
+        value = {name: entry["string_value"] for name, entry in config["parameters"].items()}
+        self.parameters: dict[str, str] = value
+        self.folder = Path(args["model_repository"]) / args["model_version"]
+        self.tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+        self.max_tokens = int(value["max_tokens"])
+        self.default_tokens = int(value["default_max_tokens"])
+        self.max_length = int(value["max_sequence_length"])
+        engine = engine_settings(value)
+        decoder = Decoder(
+            self.folder / "decoder.onnx",
+            engine.slots + EXTRA_ROWS,
+            self.max_length,
+            session_settings(value, args),
+            int(value["kv_cache_tokens"]) or None,
+        )
+        ends = [int(token) for token in value["end_token_ids"].split(",")]
+        self.watches = Watches(pb_utils)
+        metrics = TritonMetrics(pb_utils, args["model_name"])
+        self._engine = Engine(decoder, ends, engine, pb_utils.Logger.log_error, metrics)
+
+    def execute(self, requests: list[Any]) -> None:
+        """Check each request and hand it to the engine; answers are streamed from there."""
+        for request in requests:
+            sender = request.get_response_sender()
+            try:
+                if not self.watches.take(request, sender):
+                    self._engine.submit(self.generation(request, sender))
+            except ValueError as error:  # options, prompts, tensors: each says what is wrong
+                refuse(sender, str(error), "INVALID_ARGUMENT")
+            except BusyError as error:
+                refuse(sender, str(error), "UNAVAILABLE")
+
+    def finalize(self) -> None:
+        """Let running answers end."""
+        self._engine.stop()
+        self.watches.close_all()
+
+    def generation(self, request: Any, sender: Any) -> Generation:
+        """What a request asks.
+
+        Raises:
+            ValueError: it can't be answered; the message is for the client.
+        """
+        raise NotImplementedError
+
+    def require_room(self, prompt_tokens: int, options: GenerationOptions) -> None:
+        """Refuse a prompt that leaves no room for the answer.
+
+        Raises:
+            OptionError: together they are longer than a sequence may be.
+        """
+        if prompt_tokens + options.max_tokens > self.max_length:
+            raise OptionError(
+                f"the prompt has {prompt_tokens} tokens and MAX_TOKENS is {options.max_tokens}; "
+                f"together at most {self.max_length} are allowed"
+            )
