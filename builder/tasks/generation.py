@@ -6,6 +6,7 @@ from typing import Any
 
 from builder.errors import CheckpointError, SpecError
 from builder.render.model_config import InstanceGroup, ModelConfig
+from builder.render.settings import device
 from builder.spec.generation import Generation
 from builder.spec.models import Tolerance, Verify
 from builder.spec.task import TaskSpec
@@ -81,8 +82,8 @@ def refuse_keys(spec: TaskSpec, *keys: str) -> None:
 
 def on_device(configs: Sequence[ModelConfig], name: str, spec: TaskSpec) -> list[ModelConfig]:
     """Configs with one stage moved to where the spec's graphs run: a decoder is a graph too."""
-    device = InstanceGroup(1, "CPU" if spec.target == "cpu" else "GPU")
-    return [replace(c, instances=device) if c.name == name else c for c in configs]
+    instances = InstanceGroup(1, device("auto", spec.target))
+    return [replace(c, instances=instances) if c.name == name else c for c in configs]
 
 
 def answer_limits(spec: TaskSpec, positions: int | None, source: str) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from builder.export.decoder import at_precision, export_step
 from builder.export.examples import DTYPES
 from builder.render.model_config import InstanceGroup, ModelConfig, Tensor
 from builder.render.pipeline import ANSWER, REQUEST_OPTIONS
+from builder.render.settings import device
 from builder.runtime.models.generate.chat import ChatTemplate
 from builder.runtime.models.language.decoder import Decoder, SessionSettings
 from builder.spec.releases import OnnxLimits
@@ -130,9 +131,6 @@ class TextGeneration:
         if self.settings.engine == "vllm":
             return [self._vllm_config()]
         settings, limits = self.settings, self.limits
-        device = settings.kind.upper()
-        if device == "AUTO":
-            device = "CPU" if self.spec.target == "cpu" else "GPU"
         return [
             ModelConfig(
                 kind="python",
@@ -140,7 +138,7 @@ class TextGeneration:
                 max_batch_size=1,
                 inputs=INPUTS,
                 outputs=OUTPUTS,
-                instances=InstanceGroup(1, device),
+                instances=InstanceGroup(1, device(settings.kind, self.spec.target)),
                 decoupled=True,
                 parameters={
                     "default_max_tokens": str(limits.default_answer),
