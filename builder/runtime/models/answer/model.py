@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from ..engine.settings import config_values
 from .spans import answers
 
 
@@ -15,7 +16,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Read the settings from the model config's parameters."""
         config = json.loads(args["model_config"])
-        value = {name: entry["string_value"] for name, entry in config["parameters"].items()}
+        value = config_values(config)
         self._top_k = int(value["top_k"])
         self._max_tokens = int(value["max_answer_tokens"])
         self._impossible = value["impossible"] == "true"

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from ..engine.settings import config_values
 from .scores import ranked, scores
 
 
@@ -15,7 +16,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Read the labels from the model config's parameters."""
         config = json.loads(args["model_config"])
-        value = {name: entry["string_value"] for name, entry in config["parameters"].items()}
+        value = config_values(config)
         labels = [label.encode() for label in json.loads(value["labels"])]
         self._labels = np.array(labels, dtype=object)
         self._function = value["function"]

@@ -1,1 +1,1 @@
-"""What Python stages that run a graph share."""
+"""What Python stages share."""

@@ -1,4 +1,4 @@
-"""Settings of a stage that runs a graph, as they stand in its model config's parameters."""
+"""Settings of a stage, as they stand in its model config's parameters."""
 
 import json
 from collections.abc import Mapping, Sequence

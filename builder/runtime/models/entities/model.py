@@ -9,6 +9,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from tokenizers import Tokenizer
 
+from ..engine.settings import config_values
 from .aggregate import Aggregator, Entity
 
 
@@ -18,7 +19,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Read the settings from the model config's parameters."""
         config = json.loads(args["model_config"])
-        value = {name: entry["string_value"] for name, entry in config["parameters"].items()}
+        value = config_values(config)
         folder = Path(args["model_repository"]) / args["model_version"]
         self._aggregator = Aggregator(
             Tokenizer.from_file(str(folder / "tokenizer.json")),

@@ -9,6 +9,7 @@ import triton_python_backend_utils as pb_utils
 from tokenizers import Tokenizer
 
 from ..classify.scores import ranked, scores
+from ..engine.settings import config_values
 from .decode import decoded
 
 
@@ -18,7 +19,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Read the settings from the model config's parameters."""
         config = json.loads(args["model_config"])
-        value = {name: entry["string_value"] for name, entry in config["parameters"].items()}
+        value = config_values(config)
         folder = Path(args["model_repository"]) / args["model_version"]
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._top_k = int(value["top_k"])

@@ -16,6 +16,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from tokenizers import Tokenizer
 
+from ..engine.settings import config_values
 from ..tokenize.texts import TextEncoder, TextError
 from .groups import groups, padded
 
@@ -26,7 +27,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Read tensors and settings from the model config."""
         config = json.loads(args["model_config"])
-        value = {name: entry["string_value"] for name, entry in config["parameters"].items()}
+        value = config_values(config)
         folder = Path(args["model_repository"]) / args["model_version"]
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         buckets = [int(bucket) for bucket in value["sequence_buckets"].split(",")]

@@ -7,6 +7,7 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 from tokenizers import Tokenizer
 
+from ..engine.settings import config_values
 from .decoder import Decoder
 from .engine import EXTRA_ROWS, BusyError, Engine
 from .generation import Generation
@@ -23,8 +24,7 @@ class EngineModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Load tokenizer and decoder and start the engine."""
         config = json.loads(args["model_config"])
-        value = {name: entry["string_value"] for name, entry in config["parameters"].items()}
-        self.parameters: dict[str, str] = value
+        value = self.parameters = config_values(config)
         self.folder = Path(args["model_repository"]) / args["model_version"]
         self.tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
         self.max_tokens = int(value["max_tokens"])

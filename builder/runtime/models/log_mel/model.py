@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from ..engine.settings import config_values
 from .spectrogram import AudioError, LogMel
 
 
@@ -16,7 +17,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Read the settings from the model config's parameters."""
         config = json.loads(args["model_config"])
-        value = {name: entry["string_value"] for name, entry in config["parameters"].items()}
+        value = config_values(config)
         folder = Path(args["model_repository"]) / args["model_version"]
         self._log_mel = LogMel(
             filters=np.load(folder / "mel_filters.npy"),

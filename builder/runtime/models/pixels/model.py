@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from ..engine.settings import config_values
 from ..preprocess.image import ImageError, decode
 from .resize import Sizes, fit
 
@@ -16,7 +17,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Read the settings from the model config's parameters."""
         config = json.loads(args["model_config"])
-        value = {name: entry["string_value"] for name, entry in config["parameters"].items()}
+        value = config_values(config)
         self._max_pixels = int(value["max_image_pixels"])
         self._sizes = Sizes(
             height=int(value["height"]),

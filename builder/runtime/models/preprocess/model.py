@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from ..engine.settings import config_values
 from .grids import nearest_grid, parse_grids
 from .image import ImageError, check_count, decode_all, to_pixels
 from .prompt import PromptEncoder, PromptError
@@ -18,7 +19,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Read the settings from the model config's parameters."""
         config = json.loads(args["model_config"])
-        value = {name: entry["string_value"] for name, entry in config["parameters"].items()}
+        value = config_values(config)
         self._grids = parse_grids(value["grids"])
         self._cell = int(value["cell_size"])
         self._most = int(value["max_pictures"])

@@ -10,6 +10,7 @@ import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from ..engine.settings import config_values
 from ..language.options import GenerationOptions, OptionError
 from .loop import Row, generate
 from .rules import Rules
@@ -29,7 +30,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Load tokenizer, rules and graphs."""
         config = json.loads(args["model_config"])
-        value = {name: entry["string_value"] for name, entry in config["parameters"].items()}
+        value = config_values(config)
         folder = Path(args["model_repository"]) / args["model_version"]
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._pad = int(value["pad_token_id"])

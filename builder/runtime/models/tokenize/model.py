@@ -8,6 +8,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from tokenizers import Tokenizer
 
+from ..engine.settings import config_values
 from .texts import TextEncoder, TextError
 from .windows import WindowEncoder
 
@@ -34,7 +35,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Read tensors and settings from the model config."""
         config = json.loads(args["model_config"])
-        value = {name: entry["string_value"] for name, entry in config["parameters"].items()}
+        value = config_values(config)
         folder = Path(args["model_repository"]) / args["model_version"]
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._encoder = _encoder(value, tokenizer)

@@ -1,0 +1,58 @@
+"""Settings of a stage, as they stand in its model config's parameters."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_DTYPES = {
+    "TYPE_INT64": np.int64,
+    "TYPE_INT32": np.int32,
+    "TYPE_FP32": np.float32,
+    "TYPE_UINT8": np.uint8,
+    "TYPE_BOOL": np.bool_,
+}
+
+
+def config_values(config: Mapping[str, Any]) -> dict[str, str]:
+    """Parameters of a model config, as Triton hands it to a Python model."""
+    return {name: entry["string_value"] for name, entry in config["parameters"].items()}
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """Shapes that are run at load, so that no request pays for preparing them.
+
+    Attributes:
+        shapes: Input -> dims without the batch dim, once for each.
+        batch_sizes: Ascending.
+        dtypes: Input -> `TYPE_INT64` and the like.
+    """
+
+    shapes: Sequence[Mapping[str, Sequence[int]]]
+    batch_sizes: Sequence[int]
+    dtypes: Mapping[str, str]
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "WarmUp":
+        """What a model config asks for."""
+        values = config_values(config)
+        return cls(
+            json.loads(values["warmup_shapes"]),
+            json.loads(values["warmup_batch_sizes"]),
+            {io["name"]: io["data_type"] for io in config["input"]},
+        )
+
+    def batches(self) -> "list[dict[str, NDArray[Any]]]":
+        """Ones for every shape and batch size: real tokens all of them, so that none is masked."""
+        return [
+            {
+                name: np.ones((size, *dims), _DTYPES[self.dtypes[name]])
+                for name, dims in shape.items()
+            }
+            for shape in self.shapes
+            for size in self.batch_sizes
+        ]
