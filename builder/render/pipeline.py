@@ -15,6 +15,7 @@ from builder.render.settings import (
     GRAPH_LEVELS,
     device,
     dynamic_batching,
+    engine_parameters,
     instances,
     session_parameters,
 )
@@ -176,21 +177,15 @@ class _Pipeline:
             instances=InstanceGroup(1, device(stage.kind, spec.target)),
             decoupled=True,
             parameters={
+                **engine_parameters(stage),
                 "default_max_tokens": str(spec.limits.default_max_tokens),
-                "draft_tokens": str(stage.draft_tokens),
                 "end_token_ids": ",".join(str(token) for token in self.facts.end_token_ids),
                 "grids": self._grids(),
                 "image_token_id": str(self.facts.image_token_id),
-                "intra_op_thread_count": str(stage.intra_op_thread_count),
                 "kept_tokens": str(spec.kept_tokens),
-                "kv_cache_tokens": str(stage.kv_cache_tokens or 0),
                 "max_sequence_length": str(stage.max_sequence_length),
                 "max_tokens": str(spec.limits.max_tokens),
-                "max_waiting": str(stage.max_waiting),
-                "prefill_chunk": str(stage.prefill_chunk),
                 "prune": spec.prune,
-                "slots": str(stage.slots),
-                "spinning": str(stage.spinning).lower(),
             },
         )
 

@@ -4,6 +4,7 @@ from typing import Final
 
 from builder.render.model_config import DynamicBatching, InstanceGroup
 from builder.spec import batching as spec
+from builder.spec.language import DecoderEngine
 
 GRAPH_LEVELS: Final = {"all": 0, "extended": 1, "basic": -1, "off": 2}
 """Triton's optimization.graph.level."""
@@ -39,4 +40,17 @@ def session_parameters(settings: spec.OnnxRuntime) -> dict[str, str]:
         "intra_op_thread_count": str(settings.intra_op_thread_count),
         "inter_op_thread_count": str(settings.inter_op_thread_count),
         "execution_mode": "1" if settings.execution_mode == "parallel" else "0",
+    }
+
+
+def engine_parameters(engine: DecoderEngine) -> dict[str, str]:
+    """Parameters of a Python stage that runs a decoder: cache, batching and threads."""
+    return {
+        "draft_tokens": str(engine.draft_tokens),
+        "intra_op_thread_count": str(engine.intra_op_thread_count),
+        "kv_cache_tokens": str(engine.kv_cache_tokens or 0),
+        "max_waiting": str(engine.max_waiting),
+        "prefill_chunk": str(engine.prefill_chunk),
+        "slots": str(engine.slots),
+        "spinning": str(engine.spinning).lower(),
     }

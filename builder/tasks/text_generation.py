@@ -15,7 +15,7 @@ from builder.export.decoder import at_precision, export_step
 from builder.export.examples import DTYPES
 from builder.render.model_config import InstanceGroup, ModelConfig, Tensor
 from builder.render.pipeline import ANSWER, REQUEST_OPTIONS
-from builder.render.settings import device
+from builder.render.settings import device, engine_parameters
 from builder.runtime.models.generate.chat import ChatTemplate
 from builder.runtime.models.language.decoder import Decoder, SessionSettings
 from builder.spec.releases import OnnxLimits
@@ -141,17 +141,11 @@ class TextGeneration:
                 instances=InstanceGroup(1, device(settings.kind, self.spec.target)),
                 decoupled=True,
                 parameters={
+                    **engine_parameters(settings),
                     "default_max_tokens": str(limits.default_answer),
-                    "draft_tokens": str(settings.draft_tokens),
                     "end_token_ids": ",".join(str(token) for token in self.end_tokens),
-                    "intra_op_thread_count": str(settings.intra_op_thread_count),
-                    "kv_cache_tokens": str(settings.kv_cache_tokens or 0),
                     "max_sequence_length": str(limits.sequence),
                     "max_tokens": str(limits.answer),
-                    "max_waiting": str(settings.max_waiting),
-                    "prefill_chunk": str(settings.prefill_chunk),
-                    "slots": str(settings.slots),
-                    "spinning": str(settings.spinning).lower(),
                 },
             )
         ]
