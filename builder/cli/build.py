@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 from rich.table import Table
 
+from builder.cli.bars import bars
 from builder.cli.quiet import quiet
 from builder.cli.variants import variants_table
 
@@ -119,14 +120,7 @@ def build(
     if report is not None:
         check_folder(output, report)
     console = Console()
-    columns = (
-        TextColumn("{task.description:<20}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    bars = Console(stderr=True)
-    with Progress(*columns, console=bars, disable=not bars.is_terminal) as progress:
+    with bars() as progress:
         bar = _Bar(progress)
         steps = StepTimes(bar)
         steps.step("load libraries")

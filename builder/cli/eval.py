@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from builder.cli.bars import bars
 from builder.cli.quiet import quiet
 from builder.errors import SpecError
 
@@ -127,14 +127,7 @@ def _sides(spec: Path | None, url: str | None, model: str, concurrency: int) -> 
 
 
 def _ask(side: Side, items: Sequence[Item], kept: int | None) -> list[str]:
-    bars = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description:<20}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=bars, disable=not bars.is_terminal) as progress:
+    with bars() as progress:
         title = side.name + (f", {kept} kept" if kept else "")
         task = progress.add_task(title, total=len(items))
         return side.answers(items, kept, lambda: progress.advance(task))

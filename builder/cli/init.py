@@ -1,15 +1,20 @@
 """`builder init SOURCE`: a spec with sensible values for a checkpoint or an ONNX file."""
 
+from __future__ import annotations
+
 import json
 import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from builder.errors import SpecError
+
+if TYPE_CHECKING:
+    from builder.tasks.checkpoint import CheckpointFiles
 
 
 def init(
@@ -32,21 +37,19 @@ def init(
     if source.lower().endswith(".onnx"):
         _write(*_onnx_file(folder, name, base), output)
         return
+    from builder.arr_coc.facts import SUPPORTED
     from builder.spec.task import TaskCheckpoint
     from builder.tasks.checkpoint import open_checkpoint
 
     written = os.path.relpath(folder, base) if local else source
     files = open_checkpoint(TaskCheckpoint(path=written), base)
-    if files.config.model_type in ARR_COC_FAMILIES:
+    if files.config.model_type in SUPPORTED:
         name = name or "arr_coc"
         text = _pipeline(name, written, base, folder)
     else:
         name = name or _model_name(folder.name if local else source.rsplit("/", 1)[-1])
-        text = _task(name, written, base)
+        text = _task(name, files)
     _write(name, text, output)
-
-
-ARR_COC_FAMILIES = ("qwen2_vl", "qwen3_vl")
 
 
 def _write(name: str, text: str, output: Path | None) -> None:
@@ -99,20 +102,18 @@ def _pipeline(name: str, written: str, base: Path, folder: Path) -> str:
     )
 
 
-def _task(name: str, written: str, base: Path) -> str:
+def _task(name: str, files: CheckpointFiles) -> str:
     from builder.render.templates import render_template
-    from builder.spec.task import TaskCheckpoint, TaskSpec
-    from builder.tasks.checkpoint import open_checkpoint
+    from builder.spec.task import TaskSpec
     from builder.tasks.registry import guess_task, kind_of
 
-    checkpoint = TaskCheckpoint(path=written)
-    task = guess_task(open_checkpoint(checkpoint, base))
-    kind = kind_of(TaskSpec(name=name, task=task, checkpoint=checkpoint), base)
+    task = guess_task(files)
+    kind = kind_of(TaskSpec(name=name, task=task, checkpoint=files.spec), files.base)
     described = kind.describe()
     return render_template(
         described.template,
         name=name,
-        path=json.dumps(written),
+        path=json.dumps(files.spec.path),
         task=task,
         kind=described,
         threads=os.cpu_count() or 1,

@@ -5,7 +5,7 @@ from html import escape
 
 from builder.inspect.graph import EnsembleGraph
 from builder.inspect.layout import LINE, Box, Layout, lay_out
-from builder.inspect.text import printable
+from builder.validate.report import printable
 
 _MARGIN = 16.0
 _HEAD = 26.0
@@ -32,14 +32,14 @@ def graphs_svg(graphs: Sequence[EnsembleGraph]) -> str:
     top, width = _MARGIN, 0.0
     for graph in graphs:
         layout = lay_out(graph)
-        parts.append(_text(_MARGIN, top + 12, "title", graph.name))
+        parts.append(text_element(_MARGIN, top + 12, "title", graph.name))
         parts.append(f'<g transform="translate({_MARGIN:.1f} {top + _HEAD:.1f})">')
         parts += _drawing(layout)
         parts.append("</g>")
         width = max(width, layout.width, 9 * len(graph.name))
         top += _HEAD + layout.height + _MARGIN
         for problem in graph.problems:
-            parts.append(_text(_MARGIN, top + 8, "problem", problem))
+            parts.append(text_element(_MARGIN, top + 8, "problem", problem))
             width = max(width, 7.3 * len(problem))
             top += LINE + 2
         top += _MARGIN
@@ -55,7 +55,8 @@ def graphs_svg(graphs: Sequence[EnsembleGraph]) -> str:
     )
 
 
-def _text(x: float, y: float, kind: str, text: str) -> str:
+def text_element(x: float, y: float, kind: str, text: str) -> str:
+    """A text of a CSS class, escaped."""
     return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}">{escape(printable(text))}</text>'
 
 
@@ -100,16 +101,16 @@ def _node(box: Box) -> list[str]:
     parts = [
         f'<rect class="node {kind}" x="{box.x:.1f}" y="{top:.1f}" rx="6" '
         f'width="{box.width:.1f}" height="{box.height:.1f}"/>',
-        _text(middle, top + LINE + 3, "name", node.label),
+        text_element(middle, top + LINE + 3, "name", node.label),
     ]
     if node.note:
-        parts.append(_text(middle, top + 2 * LINE + 3, "note", node.note))
+        parts.append(text_element(middle, top + 2 * LINE + 3, "note", node.note))
     return parts
 
 
 def _label(box: Box) -> list[str]:
     top = box.y - box.height / 2
     return [
-        _text(box.x, top + LINE * (index + 1) - 4, "tensor", line)
+        text_element(box.x, top + LINE * (index + 1) - 4, "tensor", line)
         for index, line in enumerate(box.lines)
     ]

@@ -9,14 +9,10 @@ from rich.tree import Tree
 
 from builder.inspect.graph import REQUEST, RESPONSE, EnsembleGraph, Node
 from builder.inspect.repository import ModelInfo
+from builder.validate.report import printable
 
 _LARGEST = 3
 """Files of a model that are listed."""
-
-
-def printable(text: str) -> str:
-    """`text` without control characters and lone surrogates, which a terminal would act on."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def size_words(size: int) -> str:

@@ -3,9 +3,8 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
-from builder.inspect.text import printable
+from builder.inspect.svg import text_element
 
 _ROW = 22.0
 _HEAD = 30.0
@@ -63,20 +62,16 @@ def chart(
     width, height = left + step * len(panels), _HEAD + _ROW * len(labels) + _FOOT
     parts = []
     for place, label in enumerate(labels):
-        parts.append(_text(8, _HEAD + _ROW * place + 15, "", label))
+        parts.append(text_element(8, _HEAD + _ROW * place + 15, "", label))
     for place, panel in enumerate(panels):
         drawn = _logarithmic(panel, strong) if panel.logarithmic else _bars(panel, strong)
         parts.append(f'<g transform="translate({left + step * place:.1f} 0)">')
-        parts += [_text(0, 18, "title", panel.title), *drawn, "</g>"]
+        parts += [text_element(0, 18, "title", panel.title), *drawn, "</g>"]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="c" viewBox="0 0 {width:.0f} {height:.0f}" '
         f'width="{width:.0f}" height="{height:.0f}" role="img">\n<style>{_STYLE}</style>\n'
         '<rect class="paper" width="100%" height="100%"/>\n' + "\n".join(parts) + "\n</svg>\n"
     )
-
-
-def _text(x: float, y: float, kind: str, text: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}">{escape(printable(text))}</text>'
 
 
 def _bars(panel: Panel, strong: frozenset[int]) -> list[str]:
@@ -88,7 +83,7 @@ def _bars(panel: Panel, strong: frozenset[int]) -> list[str]:
         kind = "bar strong" if place in strong else "bar"
         wide = max(length, 0.5)
         parts.append(f'<rect class="{kind}" x="0" y="{y + 4:.1f}" width="{wide:.1f}" height="14"/>')
-        parts.append(_text(length + 6, y + 15, "", words))
+        parts.append(text_element(length + 6, y + 15, "", words))
     return parts
 
 
@@ -112,7 +107,7 @@ def _logarithmic(panel: Panel, strong: frozenset[int]) -> list[str]:
         parts.append(
             f'<line class="grid" x1="{x:.1f}" y1="{_HEAD - 4:.1f}" x2="{x:.1f}" y2="{bottom:.1f}"/>'
         )
-        parts.append(_text(x, bottom + 14, "axis", f"1e{exponent}"))
+        parts.append(text_element(x, bottom + 14, "axis", f"1e{exponent}"))
     for place, (value, words) in enumerate(zip(panel.values, panel.words, strict=True)):
         y, limit = _HEAD + _ROW * place + 11, limits[place]
         if limit is not None and limit > 0:
@@ -124,7 +119,7 @@ def _logarithmic(panel: Panel, strong: frozenset[int]) -> list[str]:
             over = limit is not None and value > limit
             kind = "over" if over else "strong" if place in strong or not strong else "bar"
             parts.append(f'<circle class="{kind}" cx="{at(value):.1f}" cy="{y:.1f}" r="4.5"/>')
-        parts.append(_text(_PANEL + 10, y + 4, "", words))
+        parts.append(text_element(_PANEL + 10, y + 4, "", words))
     if any(limit is not None for limit in limits):
-        parts.append(_text(_PANEL + 28, bottom + 14, "legend", "| allowed"))
+        parts.append(text_element(_PANEL + 28, bottom + 14, "legend", "| allowed"))
     return parts

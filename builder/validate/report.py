@@ -23,12 +23,12 @@ def as_text(findings: Sequence[Finding], root: Path, model_count: int) -> str:
     """Findings by model, each with its place, rule and mend, and a last line that counts them."""
     lines: list[str] = []
     for model, group in groupby(findings, key=lambda finding: finding.model):
-        lines.append(_printable(model))
+        lines.append(printable(model))
         for finding in group:
             place = f"{root / finding.file}{f':{finding.line}' if finding.line else ''}"
-            lines.append(f"  {_printable(place)}: {finding.severity}: {finding.rule}")
-            lines.append(f"      {_printable(finding.message)}")
-            lines.append(f"      -> {_printable(finding.mend)}")
+            lines.append(f"  {printable(place)}: {finding.severity}: {finding.rule}")
+            lines.append(f"      {printable(finding.message)}")
+            lines.append(f"      -> {printable(finding.mend)}")
     errors = sum(finding.severity == "error" for finding in findings)
     failed = len({finding.model for finding in findings if finding.severity == "error"})
     lines.append(
@@ -49,7 +49,7 @@ def effective_report(models: dict[str, Model]) -> str:
     """The completed configs of all models, one after the other."""
     parts = []
     for name, model in models.items():
-        head = f"# {_printable(name)}/config.pbtxt"
+        head = f"# {printable(name)}/config.pbtxt"
         if model.unusable:
             parts.append(f"{head}: does not parse\n")
         else:
@@ -61,6 +61,6 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """`text` without control characters and lone surrogates, which a terminal would act on."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
