@@ -24,6 +24,7 @@ from builder.steps import (
     drift,
     model_sizes,
     require_valid,
+    runtime_requirements,
     write_models,
 )
 from builder.verify.artifacts import Verifier
@@ -48,8 +49,7 @@ def _artifact(stage: str, folder: Path) -> Path:
 
 def requirements(spec: Spec) -> list[str]:
     """What the Python stages import, for the server's own Python."""
-    runtime = "onnxruntime" if spec.target == "cpu" else "onnxruntime-gpu"
-    return ["numpy>=1.26,<2", f"{runtime}>=1.20", "pillow>=10", "tokenizers>=0.20"]
+    return runtime_requirements(spec.target, "pillow>=10", "tokenizers>=0.20")
 
 
 def write_text_files(

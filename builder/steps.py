@@ -45,6 +45,12 @@ class BuildReport:
     precision: dict[str, Any] = field(default_factory=dict)
 
 
+def runtime_requirements(target: str, *more: str) -> list[str]:
+    """NumPy and the ONNX Runtime of a target, and what else Python stages import, sorted."""
+    runtime = "onnxruntime" if target == "cpu" else "onnxruntime-gpu"
+    return sorted(["numpy>=1.26,<2", f"{runtime}>=1.20", *more])
+
+
 def write_models(
     configs: Iterable[ModelConfig],
     stages: Mapping[str, str],

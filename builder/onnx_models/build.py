@@ -24,6 +24,7 @@ from builder.steps import (
     drift,
     model_sizes,
     require_valid,
+    runtime_requirements,
     write_models,
 )
 from builder.verify.measure import ParityRow, artifact_errors, require_parity
@@ -39,8 +40,7 @@ _LEVELS = {
 def write_onnx_files(spec: OnnxSpec, origin: str, folder: Path) -> list[ModelConfig]:
     """Everything but the ONNX file; the model config."""
     configs = [model_config(spec)]
-    runtime = "onnxruntime" if spec.target == "cpu" else "onnxruntime-gpu"
-    write_models(configs, {}, ["numpy>=1.26,<2", f"{runtime}>=1.20"], origin, folder)
+    write_models(configs, {}, runtime_requirements(spec.target), origin, folder)
     return configs
 
 

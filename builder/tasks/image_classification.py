@@ -10,6 +10,7 @@ from transformers import AutoModelForImageClassification
 from builder.render.model_config import EnsembleStep, ModelConfig, Tensor
 from builder.render.stages import ensemble, graph_stage, python_stage, same
 from builder.spec.task import TaskSpec
+from builder.steps import runtime_requirements
 from builder.tasks.checkpoint import CheckpointFiles
 from builder.tasks.kind import Description, Graph, Origin, Sample
 from builder.tasks.pictures import IMAGE, Colours, read_preparation
@@ -74,8 +75,7 @@ class ImageClassification:
 
     def requirements(self) -> list[str]:
         """What the Python stages import."""
-        runtime = "onnxruntime" if self.spec.target == "cpu" else "onnxruntime-gpu"
-        return ["numpy>=1.26,<2", f"{runtime}>=1.20", "pillow>=12"]
+        return runtime_requirements(self.spec.target, "pillow>=12")
 
     def configs(self) -> list[ModelConfig]:
         """Every model config, the ensemble last."""

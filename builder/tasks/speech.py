@@ -20,7 +20,7 @@ from builder.runtime.models.seq2seq.rules import Rules
 from builder.runtime.models.seq2seq.steps import CachedDecoder
 from builder.spec.releases import OnnxLimits
 from builder.spec.task import TaskSpec
-from builder.steps import VERSION
+from builder.steps import VERSION, runtime_requirements
 from builder.tasks.checkpoint import CheckpointFiles
 from builder.tasks.generation import (
     answer_limits,
@@ -164,8 +164,7 @@ class SpeechRecognition:
 
     def requirements(self) -> list[str]:
         """What the Python stages import."""
-        runtime = "onnxruntime" if self.spec.target == "cpu" else "onnxruntime-gpu"
-        return ["numpy>=1.26,<2", f"{runtime}>=1.20", "tokenizers>=0.20"]
+        return runtime_requirements(self.spec.target, "tokenizers>=0.20")
 
     def configs(self) -> list[ModelConfig]:
         """Every model config, the ensemble last."""

@@ -16,7 +16,7 @@ from builder.render.stages import ensemble, graph_stage, python_stage, same
 from builder.runtime.models.tokenize.texts import TextEncoder
 from builder.runtime.models.torch_model.heads import served_module
 from builder.spec.task import TaskSpec
-from builder.steps import VERSION
+from builder.steps import VERSION, runtime_requirements
 from builder.tasks.checkpoint import CheckpointFiles
 from builder.tasks.kind import Description, Graph, Origin, Sample
 from builder.tasks.samples import BATCHES, TEXTS, long_text
@@ -178,8 +178,7 @@ class TextKind:
 
     def requirements(self) -> list[str]:
         """What the Python stages import."""
-        runtime = "onnxruntime" if self.spec.target == "cpu" else "onnxruntime-gpu"
-        return ["numpy>=1.26,<2", f"{runtime}>=1.20", "tokenizers>=0.20"]
+        return runtime_requirements(self.spec.target, "tokenizers>=0.20")
 
     def configs(self) -> list[ModelConfig]:
         """Every model config, the ensemble last."""

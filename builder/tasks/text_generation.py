@@ -20,7 +20,7 @@ from builder.runtime.models.generate.chat import ChatTemplate
 from builder.runtime.models.language.decoder import Decoder, SessionSettings
 from builder.spec.releases import OnnxLimits
 from builder.spec.task import TaskSpec
-from builder.steps import VERSION
+from builder.steps import VERSION, runtime_requirements
 from builder.tasks.checkpoint import CheckpointFiles
 from builder.tasks.decoders import attention_window, make_step, require_covered
 from builder.tasks.generation import (
@@ -123,8 +123,7 @@ class TextGeneration:
         """What the stage imports."""
         if self.settings.engine == "vllm":
             return []
-        runtime = "onnxruntime" if self.spec.target == "cpu" else "onnxruntime-gpu"
-        return ["jinja2>=3.1.6", "numpy>=1.26,<2", f"{runtime}>=1.20", "tokenizers>=0.20"]
+        return runtime_requirements(self.spec.target, "jinja2>=3.1.6", "tokenizers>=0.20")
 
     def configs(self) -> list[ModelConfig]:
         """One model."""

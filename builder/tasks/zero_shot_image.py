@@ -17,7 +17,7 @@ from builder.render.stages import ensemble, graph_stage, python_stage, same
 from builder.runtime.models.tokenize.texts import TextEncoder
 from builder.spec.answers import ZeroShot
 from builder.spec.task import TaskSpec
-from builder.steps import VERSION
+from builder.steps import VERSION, runtime_requirements
 from builder.tasks.checkpoint import CheckpointFiles
 from builder.tasks.kind import Description, Graph, Sample
 from builder.tasks.pictures import IMAGE, Colours, read_preparation
@@ -127,8 +127,7 @@ class ZeroShotImage:
 
     def requirements(self) -> list[str]:
         """What the Python stages import."""
-        runtime = "onnxruntime" if self.spec.target == "cpu" else "onnxruntime-gpu"
-        return ["numpy>=1.26,<2", f"{runtime}>=1.20", "pillow>=12", "tokenizers>=0.20"]
+        return runtime_requirements(self.spec.target, "pillow>=12", "tokenizers>=0.20")
 
     def configs(self) -> list[ModelConfig]:
         """Every model config, the ensemble last; the text model comes before its caller."""
