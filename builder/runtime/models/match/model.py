@@ -9,7 +9,7 @@ import triton_python_backend_utils as pb_utils
 from tokenizers import Tokenizer
 
 from ..engine.settings import config_values
-from ..tokenize.texts import TextEncoder, TextError
+from ..tokenize.texts import TextEncoder, TextError, decoded_texts
 from .vectors import TextVectors, scores
 
 
@@ -97,10 +97,4 @@ def _strings(request: Any, name: str) -> Any:
     if tensor is None:
         return None
     values = tensor.as_numpy()
-    found = np.empty(values.shape, dtype=object)
-    try:
-        for place in np.ndindex(values.shape):
-            found[place] = values[place].decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise TextError(f"{name} is not valid UTF-8 (byte {error.start})") from error
-    return found
+    return np.array(decoded_texts(values, name), dtype=object).reshape(values.shape)

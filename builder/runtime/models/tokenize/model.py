@@ -9,7 +9,7 @@ import triton_python_backend_utils as pb_utils
 from tokenizers import Tokenizer
 
 from ..engine.settings import config_values
-from .texts import TextEncoder, TextError
+from .texts import TextEncoder, TextError, decoded_texts
 from .windows import WindowEncoder
 
 
@@ -64,9 +64,4 @@ class TritonPythonModel:
 def _texts(request: Any, name: str) -> Any:
     """The texts of an input; None where the request leaves it out."""
     tensor = pb_utils.get_input_tensor_by_name(request, name)
-    if tensor is None:
-        return None
-    try:
-        return [item.decode("utf-8") for item in tensor.as_numpy().reshape(-1)]
-    except UnicodeDecodeError as error:
-        raise TextError(f"{name} is not valid UTF-8 (byte {error.start})") from error
+    return None if tensor is None else decoded_texts(tensor.as_numpy(), name)

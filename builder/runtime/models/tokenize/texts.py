@@ -17,6 +17,22 @@ class TextError(ValueError):
     """A text can't be used; the message is for the client."""
 
 
+def decoded_texts(values: NDArray[Any], name: str) -> list[str]:
+    """Texts of an input, flattened.
+
+    Args:
+        values: Bytes, of any shape.
+        name: The input's, for an error.
+
+    Raises:
+        TextError: a text is not UTF-8.
+    """
+    try:
+        return [item.decode("utf-8") for item in values.reshape(-1)]
+    except UnicodeDecodeError as error:
+        raise TextError(f"{name} is not valid UTF-8 (byte {error.start})") from error
+
+
 class TextEncoder:
     """Encodes texts; those of one call share a length, that of the smallest bucket that fits."""
 
