@@ -23,8 +23,7 @@ from transformers import (
 
 from builder.errors import CheckpointError, SpecError
 from builder.runtime.models.classify.scores import ranked, scores
-from builder.runtime.models.match.vectors import TextVectors
-from builder.runtime.models.match.vectors import scores as match_scores
+from builder.runtime.models.match.vectors import TextVectors, picture_scores
 from builder.runtime.models.pixels.resize import fit
 from builder.tasks.pictures import Colours, Preparation, _sizes
 from examples.tiny.tasks import IMAGE_MODELS, labels, save_clip, save_image_model
@@ -129,7 +128,7 @@ def test_zero_shot(tmp_path: Path) -> None:
     ((picture,),) = run(pictures, {"pixels": pixels})
     (vectors,) = run(texts, made.encoder().tensors(sentences))
     scale = float(model.logit_scale.detach().exp())
-    np.testing.assert_allclose(match_scores(picture, vectors, scale), wanted, atol=1e-5)
+    np.testing.assert_allclose(picture_scores(picture, vectors, scale), wanted, atol=1e-5)
     assert float(np.ptp(wanted)) > 0.01
 
 

@@ -1,19 +1,21 @@
 """Logits to scores, as transformers' classification pipelines compute them."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 
-def scores(logits: NDArray[np.float32], function: str) -> NDArray[np.float32]:
+def scores(logits: NDArray[np.floating[Any]], function: str) -> NDArray[np.float32]:
     """Scores of the labels.
 
     Args:
-        logits: [B, labels].
+        logits: [..., labels].
         function: `softmax` over the labels; `sigmoid` of each, where they do not exclude each
             other; `none`: the logits themselves, of a regression.
 
     Returns:
-        fp32 [B, labels].
+        fp32 [..., labels].
     """
     if function == "none":
         return logits.astype(np.float32)

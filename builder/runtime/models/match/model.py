@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from ..engine.settings import config_values
 from ..tokenize.texts import TextEncoder, TextError, decoded_texts
-from .vectors import TextVectors, scores
+from .vectors import TextVectors, picture_scores
 
 
 class TritonPythonModel:
@@ -61,7 +61,7 @@ class TritonPythonModel:
         vectors = self._vectors.of(texts.reshape(-1).tolist())
         found = np.stack(
             [
-                scores(picture, np.stack([vectors[text] for text in row]), self._scale)
+                picture_scores(picture, np.stack([vectors[text] for text in row]), self._scale)
                 for picture, row in zip(pictures, texts, strict=True)
             ]
         )

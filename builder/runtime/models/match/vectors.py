@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..classify.scores import scores
+
 Vector = NDArray[np.float32]
 Embed = Callable[[list[str]], NDArray[np.float32]]
 """Texts -> fp32 [texts, D]."""
@@ -41,7 +43,7 @@ class TextVectors:
         return found
 
 
-def scores(picture: Vector, labels: NDArray[np.float32], scale: float) -> Vector:
+def picture_scores(picture: Vector, labels: NDArray[np.float32], scale: float) -> Vector:
     """Softmax over the labels of a picture, as CLIP scores them.
 
     Args:
@@ -52,7 +54,4 @@ def scores(picture: Vector, labels: NDArray[np.float32], scale: float) -> Vector
     Returns:
         fp32 [L].
     """
-    values = scale * (labels.astype(np.float64) @ picture.astype(np.float64))
-    raised = np.exp(values - values.max(initial=-np.inf))
-    found: Vector = (raised / raised.sum()).astype(np.float32)
-    return found
+    return scores(scale * (labels.astype(np.float64) @ picture.astype(np.float64)), "softmax")
