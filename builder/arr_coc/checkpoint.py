@@ -17,7 +17,7 @@ from builder.arr_coc.facts import (
 )
 from builder.arr_coc.relevance import CONFIG_NAME, WEIGHTS_NAME, Relevance, RelevanceConfig
 from builder.errors import CheckpointError
-from builder.spec.models import Checkpoint
+from builder.spec.models import Checkpoint, CheckpointSource
 
 _MODELS = {
     "qwen2_vl": Qwen2VLForConditionalGeneration,
@@ -123,7 +123,7 @@ def load_checkpoint(checkpoint: Checkpoint, base: Path, seed: int = 0) -> ArrCoc
     return ArrCoc(facts, model, relevance.double())
 
 
-def weight_files(checkpoint: Checkpoint, base: Path) -> list[Path]:
+def weight_files(checkpoint: CheckpointSource, base: Path) -> list[Path]:
     """Local files that a build reads, for hashing; empty for a checkpoint on the hub."""
     folder = Path(resolve_source(checkpoint, base))
     if not folder.is_dir():

@@ -18,7 +18,7 @@ from transformers.utils.hub import cached_file
 
 from builder.arr_coc.prompt import PromptFormat
 from builder.errors import CheckpointError
-from builder.spec.models import Checkpoint
+from builder.spec.models import Checkpoint, CheckpointSource
 
 SUPPORTED = ("qwen2_vl", "qwen3_vl")
 """Base model types that can be built."""
@@ -54,7 +54,7 @@ class SourceFacts:
     tokenizer: Any
 
 
-def resolve_source(checkpoint: Checkpoint, base: Path) -> str:
+def resolve_source(checkpoint: CheckpointSource, base: Path) -> str:
     """A local folder, relative to the spec file, where there is one; else a hub id.
 
     Raises:
@@ -82,7 +82,7 @@ def checkpoint_errors(source: str) -> Iterator[None]:
         raise CheckpointError(f"checkpoint {source} does not load: {first}") from error
 
 
-def hub_options(checkpoint: Checkpoint) -> dict[str, Any]:
+def hub_options(checkpoint: CheckpointSource) -> dict[str, Any]:
     """Options that every transformers loader gets."""
     return {
         "revision": checkpoint.revision,

@@ -12,8 +12,8 @@ Target = Literal["cpu", "gpu", "tensorrt"]
 Prune = Literal["after_vision", "before_vision"]
 
 
-class Checkpoint(Strict):
-    """Where the source weights come from."""
+class CheckpointSource(Strict):
+    """A folder or a repository of the hub."""
 
     path: str = Field(
         min_length=1, description="A local folder (relative to the spec file) or a hub id."
@@ -22,6 +22,11 @@ class Checkpoint(Strict):
     trust_remote_code: bool = Field(
         default=False, description="Run Python code that comes with the checkpoint."
     )
+
+
+class Checkpoint(CheckpointSource):
+    """Where the source weights come from."""
+
     relevance: Literal["checkpoint", "untrained"] = Field(
         default="checkpoint",
         description="Relevance modules: from the checkpoint folder, or freshly initialized "
@@ -230,6 +235,7 @@ class Spec(Strict):
 __all__ = [
     "Batched",
     "Checkpoint",
+    "CheckpointSource",
     "DynamicBatching",
     "Grid",
     "LanguageStage",

@@ -9,7 +9,7 @@ from builder.spec.batching import Batched, OnnxRuntime, PositiveInt, Strict
 from builder.spec.engines import Engine, OpenVino, Torch
 from builder.spec.generation import Generation
 from builder.spec.language import MODEL_NAME
-from builder.spec.models import Tolerance
+from builder.spec.models import CheckpointSource, Tolerance
 from builder.spec.precision import Precision
 
 Task = Literal[
@@ -46,16 +46,8 @@ _OWN_KEYS: Final[dict[str, tuple[Task, ...]]] = {
 MAX_BATCH_SIZE = 1024
 
 
-class TaskCheckpoint(Strict):
+class TaskCheckpoint(CheckpointSource):
     """Where the source weights come from."""
-
-    path: str = Field(
-        min_length=1, description="A local folder (relative to the spec file) or a hub id."
-    )
-    revision: str | None = Field(default=None, description="Branch, tag or commit on the hub.")
-    trust_remote_code: bool = Field(
-        default=False, description="Run Python code that comes with the checkpoint."
-    )
 
 
 class TaskModel(Batched, Precision):

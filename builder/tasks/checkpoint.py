@@ -11,10 +11,9 @@ from transformers import AutoConfig, AutoTokenizer
 from transformers.utils.hub import cached_file
 
 from builder.arr_coc.checkpoint import refuse_pickles, weight_files
-from builder.arr_coc.facts import checkpoint_errors, resolve_source
+from builder.arr_coc.facts import checkpoint_errors, hub_options, resolve_source
 from builder.errors import CheckpointError
 from builder.publish.manifest import sha256
-from builder.spec.models import Checkpoint
 from builder.spec.task import TaskCheckpoint
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
@@ -41,10 +40,7 @@ class CheckpointFiles:
     @property
     def options(self) -> dict[str, Any]:
         """Options that every transformers loader gets."""
-        return {
-            "revision": self.spec.revision,
-            "trust_remote_code": self.spec.trust_remote_code,
-        }
+        return hub_options(self.spec)
 
     @property
     def architectures(self) -> list[str]:
@@ -69,7 +65,7 @@ class CheckpointFiles:
 
     def hashes(self) -> dict[str, str]:
         """File name -> sha256 of a local checkpoint; empty for one on the hub."""
-        files = weight_files(Checkpoint(path=self.spec.path), self.base)
+        files = weight_files(self.spec, self.base)
         return {path.name: sha256(path) for path in files}
 
     def tokenizer(self) -> Any:
@@ -150,11 +146,7 @@ def open_checkpoint(checkpoint: TaskCheckpoint, base: Path) -> CheckpointFiles:
     Raises:
         CheckpointError: missing or damaged.
     """
-    source = resolve_source(Checkpoint(path=checkpoint.path), base)
+    source = resolve_source(checkpoint, base)
     with checkpoint_errors(source):
-        config = AutoConfig.from_pretrained(
-            source,
-            revision=checkpoint.revision,
-            trust_remote_code=checkpoint.trust_remote_code,
-        )
+        config = AutoConfig.from_pretrained(source, **hub_options(checkpoint))
     return CheckpointFiles(source, config, checkpoint, base)
