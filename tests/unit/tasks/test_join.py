@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from builder.errors import SpecError
 from builder.render.model_config import ModelConfig
-from builder.runtime.models.join.groups import WIDTH_STEP, groups, padded
+from builder.runtime.models.join.groups import WIDTH_STEP, groups
+from builder.runtime.models.tokenize.texts import padded
 from builder.spec.load import load_any_spec
 from builder.spec.task import TaskSpec
 from builder.tasks.registry import kind_of

@@ -1,10 +1,6 @@
 """Texts of unequal length to batches with little padding."""
 
 from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 WIDTH_STEP = 8
 """Batches are padded to multiples of this, so that there are not too many shapes."""
@@ -46,20 +42,3 @@ def groups(
         found.append((order[start:end], widths[end - 1]))
         end = start
     return found
-
-
-def padded(rows: Sequence[Any], width: int, pad_token_id: int) -> dict[str, NDArray[np.int64]]:
-    """Encodings of the `tokenizers` library as one batch.
-
-    Returns:
-        `input_ids`, `attention_mask`, `token_type_ids`: int64 [B, width].
-    """
-    shape = (len(rows), width)
-    ids = np.full(shape, pad_token_id, dtype=np.int64)
-    mask, types = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
-    for index, row in enumerate(rows):
-        length = len(row.ids)
-        ids[index, :length] = row.ids
-        mask[index, :length] = 1
-        types[index, :length] = row.type_ids
-    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}

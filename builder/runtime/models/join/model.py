@@ -17,8 +17,8 @@ import triton_python_backend_utils as pb_utils
 from tokenizers import Tokenizer
 
 from ..engine.settings import config_values
-from ..tokenize.texts import TextEncoder, TextError, decoded_texts
-from .groups import groups, padded
+from ..tokenize.texts import TextEncoder, TextError, decoded_texts, padded
+from .groups import groups
 
 
 class TritonPythonModel:

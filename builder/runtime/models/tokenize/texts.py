@@ -33,6 +33,23 @@ def decoded_texts(values: NDArray[Any], name: str) -> list[str]:
         raise TextError(f"{name} is not valid UTF-8 (byte {error.start})") from error
 
 
+def padded(rows: Sequence[Encoding], width: int, pad_token_id: int) -> dict[str, NDArray[np.int64]]:
+    """Encodings as one batch.
+
+    Returns:
+        `input_ids`, `attention_mask`, `token_type_ids`: int64 [B, width].
+    """
+    shape = (len(rows), width)
+    ids = np.full(shape, pad_token_id, dtype=np.int64)
+    mask, types = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+    for index, row in enumerate(rows):
+        length = len(row.ids)
+        ids[index, :length] = row.ids
+        mask[index, :length] = 1
+        types[index, :length] = row.type_ids
+    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+
+
 class TextEncoder:
     """Encodes texts; those of one call share a length, that of the smallest bucket that fits."""
 
@@ -110,23 +127,11 @@ class TextEncoder:
         """As `tensors`, of texts that are tokenized already."""
         longest = max((len(row.ids) for row in rows), default=0)
         width = next(bucket for bucket in self._buckets if bucket >= longest)
-        shape = (len(rows), width)
-        found: Tensors = {
-            "input_ids": np.full(shape, self._pad, dtype=np.int64),
-            "attention_mask": np.zeros(shape, dtype=np.int64),
-            "token_type_ids": np.zeros(shape, dtype=np.int64),
-            "offsets": np.full((*shape, 2), -1, dtype=np.int32),
-        }
+        offsets = np.full((len(rows), width, 2), -1, dtype=np.int32)
         for index, row in enumerate(rows):
-            length = len(row.ids)
-            found["input_ids"][index, :length] = row.ids
-            found["attention_mask"][index, :length] = 1
-            found["token_type_ids"][index, :length] = row.type_ids
             special = np.array(row.special_tokens_mask, dtype=bool)[:, None]
-            found["offsets"][index, :length] = np.where(
-                special, -1, np.reshape(row.offsets, (-1, 2))
-            )
-        return found
+            offsets[index, : len(row.ids)] = np.where(special, -1, np.reshape(row.offsets, (-1, 2)))
+        return {**padded(rows, width, self._pad), "offsets": offsets}
 
     def encode(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Ids and mask, int64 [B, bucket].
