@@ -3,21 +3,19 @@
 import json
 import os
 import platform
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from benchmarks._commit import commit
 
 
 def machine() -> dict[str, Any]:
     """What it was measured on, and at which commit."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     cpu = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
     return {"cpu": cpu, "cores": os.cpu_count(), "python": platform.python_version(),
-            "load_average": os.getloadavg()[0], "commit": commit}  # fmt: skip
+            "load_average": os.getloadavg()[0], "commit": commit()}  # fmt: skip
 
 
 def keep(

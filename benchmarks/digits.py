@@ -19,7 +19,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks.timing import Row, machine
+from benchmarks.timing import Row, Unseen, machine
 from builder.build import Build
 from builder.evaluate.accuracy import Share, same, shares
 from builder.evaluate.dataset import Digits, Item
@@ -70,16 +70,6 @@ VARIANTS = (
     Variant("after_vision int8", CELLS, (64, 16), weights="int8"),
     Variant("after_vision int4", CELLS, (64, 16), weights="int4"),
 )
-
-
-class _Steps:
-    """A build's progress, not shown."""
-
-    def start(self, steps: int) -> None:
-        """Nothing to show."""
-
-    def step(self, text: str) -> None:
-        """Nothing to show."""
 
 
 @dataclass
@@ -144,7 +134,7 @@ def measure(variant: Variant, results: Results, folder: Path) -> None:
     """Build, serve, ask; add the rows."""
     spec = variant.spec()
     repository = folder / f"{variant.name} {variant.built}".replace(" ", "-")
-    Build(spec, SPEC, repository, _Steps()).run()
+    Build(spec, SPEC, repository, Unseen()).run()
     with TritonServer(repository) as server:
         served = Served(server.grpc_url, spec.name, CONCURRENCY)
         answers = {

@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import BertConfig, BertModel
 
-from benchmarks.timing import THREADS, machine, medians, session
+from benchmarks.timing import THREADS, machine, medians, session, settle
 from builder.runtime.models.openvino_model.session import OpenVinoSession
 from builder.runtime.models.torch_model.runner import Settings, TorchRunner
 from builder.spec.releases import onnx_limits
@@ -187,13 +187,6 @@ def measure(name: str, sides: Sides, runs: int) -> list[Row]:
                 print(f"  {rows[-1].case:<18} {engine:<34} {rows[-1].ours:>9.2f} ms "
                       f"{rows[-1].ratio:>6.2f}", flush=True)  # fmt: skip
     return rows
-
-
-def settle(seconds: float) -> None:
-    """Wait until the machine is quiet, at most so long."""
-    end = time.monotonic() + seconds
-    while os.getloadavg()[0] > 1 and time.monotonic() < end:
-        time.sleep(2)
 
 
 def main() -> None:

@@ -10,21 +10,21 @@ unequal lengths (texts) or on photos of every shape (pictures).
 import argparse
 import json
 import platform
-import subprocess
 import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import onnx
 import torch
 import transformers
 from transformers.utils import logging
 
+from benchmarks._commit import commit
 from builder.errors import BuilderError
 from builder.spec.releases import onnx_limits
-from builder.spec.task import TaskSpec
+from builder.spec.task import Exporter, TaskSpec
 from builder.tasks.export import export_graph
 from builder.tasks.parity import verify_graph
 from builder.tasks.registry import kind_of
@@ -34,7 +34,7 @@ ROOT: Final = Path(__file__).parents[1]
 RESULTS: Final = ROOT / "benchmarks" / "results" / "exporters.json"
 DOCUMENT: Final = ROOT / "docs" / "tasks.md"
 MARKS: Final = ("<!-- exporters -->\n", "<!-- /exporters -->\n")
-EXPORTERS: Final = ("transformers", "torch", "optimum")
+EXPORTERS: Final = get_args(Exporter)
 RELEASE: Final = "24.10"
 
 _WIDE: Final = {
@@ -236,13 +236,10 @@ def main() -> None:
 def _write(rows: list[dict[str, Any]]) -> None:
     order = {name: place for place, name in enumerate(architectures())}
     rows = sorted(rows, key=lambda row: order[row["architecture"]])
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], check=True, capture_output=True, text=True
-    )
     packages = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime")
     result = {
         "machine": platform.processor() or platform.machine(),
-        "commit": commit.stdout.strip(),
+        "commit": commit(),
         "versions": {name: version(name) for name in packages}
         | {"in .venv-optimum": "transformers 4.57.6, optimum 2.1.0, optimum-onnx 0.1.0"},
         "triton_release": RELEASE,

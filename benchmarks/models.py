@@ -35,7 +35,7 @@ from transformers import (
 
 from benchmarks._quiet import undisturbed
 from benchmarks._sentences import bench_sentences, prepare_sentences
-from benchmarks.timing import THREADS, machine, medians
+from benchmarks.timing import THREADS, machine, medians, settle
 from builder.optimize.artifact import Outcome, Surroundings, make_artifact
 from builder.optimize.variants import open_session
 from builder.render.model_config import Tensor
@@ -321,13 +321,6 @@ def bench_model(model: Prepared, rate: float, seconds: float, quick: bool) -> li
                 )
             )
     return rows
-
-
-def settle(seconds: float) -> None:
-    """Wait until the machine is quiet, at most so long."""
-    end = time.monotonic() + seconds
-    while os.getloadavg()[0] > 1 and time.monotonic() < end:
-        time.sleep(2)
 
 
 def show(rows: Iterable[Any]) -> None:

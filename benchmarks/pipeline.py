@@ -25,7 +25,7 @@ import torch
 from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from benchmarks.timing import CLOCKS, THREADS, WALL, Row, machine, medians, row, session
+from benchmarks.timing import CLOCKS, THREADS, WALL, Row, Unseen, machine, medians, row, session
 from benchmarks.trace import (
     QUESTION,
     Request,
@@ -219,16 +219,6 @@ def make_source(folder: Path) -> tuple[Spec, ArrCoc]:
     return spec, load_checkpoint(spec.checkpoint, folder)
 
 
-class _Quiet:
-    """Progress that nobody reads."""
-
-    def start(self, steps: int) -> None:
-        """Nothing."""
-
-    def step(self, text: str) -> None:
-        """Nothing."""
-
-
 class EagerPipeline:
     """The reference with relevance in fp32, timed by stage."""
 
@@ -280,7 +270,7 @@ def bench_pipeline(
     waited: dict[str, list[float]] = {"exact": [], "best": []}
     files: dict[str, Path] = {}
     for name, variant in (("exact", spec), ("best", pruned)):
-        Build(variant, folder / "spec.yaml", folder / name, _Quiet()).run()
+        Build(variant, folder / "spec.yaml", folder / name, Unseen()).run()
     exact_server = traced_server(folder / "exact", folder)
     best_server = traced_server(folder / "best", folder)
     with exact_server as (one, files["exact"]), best_server as (two, files["best"]):

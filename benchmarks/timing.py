@@ -1,8 +1,8 @@
 """What the benchmarks share: times taken in turn, lines of results, the machine."""
 
+import os
 import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +11,8 @@ from typing import Any
 
 import onnxruntime as ort
 import torch
+
+from benchmarks._commit import commit
 
 THREADS = 2
 PAUSE = 0.03
@@ -89,8 +91,22 @@ def machine() -> dict[str, Any]:
          if line.startswith("model name")),
         platform.processor(),
     )  # fmt: skip
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
     return {"cpu": cpu, "onnxruntime": ort.__version__, "torch": torch.__version__,
-            "commit": commit}  # fmt: skip
+            "commit": commit()}  # fmt: skip
+
+
+def settle(seconds: float) -> None:
+    """Wait until the machine is quiet, at most so long."""
+    end = time.monotonic() + seconds
+    while os.getloadavg()[0] > 1 and time.monotonic() < end:
+        time.sleep(2)
+
+
+class Unseen:
+    """A build's progress that nobody reads."""
+
+    def start(self, steps: int) -> None:
+        """Nothing to show."""
+
+    def step(self, text: str) -> None:
+        """Nothing to show."""

@@ -23,6 +23,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from benchmarks._commit import commit
 from builder.validate import validate_repository
 
 _RESULTS = Path(__file__).resolve().parent / "results" / "validate.json"
@@ -125,14 +126,11 @@ def write_repository(root: Path, count: int) -> None:
 
 def _machine() -> dict[str, object]:
     """What it was measured on, how busy that was, and at which commit."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
     return {
         "cpu": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "load_average": round(os.getloadavg()[0], 1),
-        "commit": commit,
+        "commit": commit(),
     }
 
 

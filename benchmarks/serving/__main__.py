@@ -3,7 +3,8 @@
     python -m benchmarks.serving [--sentences 1000] [--runs 3] [--output FILE]
 
 Real sentences of mixed length, text in, vector out, each server with two threads for its model.
-All servers are up at once; the ones that are not measured are stopped. They are driven in turn,
+All servers are up at once; those not measured are stopped, or idle where they
+can't be (ours, pytriton). They are driven in turn,
 each with every sentence once, and medians of the runs are kept. Every server's vectors are
 compared with sentence-transformers'.
 """

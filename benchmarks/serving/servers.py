@@ -1,4 +1,4 @@
-"""The servers under test: each started once, stopped (SIGSTOP) while another one is measured."""
+"""The servers under test; those that can be are stopped (SIGSTOP) while others are measured."""
 
 import contextlib
 import os
