@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from builder.errors import ExportError
-from builder.export.onnx_file import INLINE_BYTES, check_limits
+from builder.export.onnx_file import check_limits, save_model
 from builder.spec.releases import OnnxLimits
 
 _PREFIX: Final = "by_shape"
@@ -52,18 +52,8 @@ def export_by_shape(
         paths = [Path(folder) / f"{i}.onnx" for i in range(len(kinds))]
         for kind, each in zip(kinds, paths, strict=True):
             export(kind, each)
-        _save(merge_by_shape(paths, input_name), path)
+        save_model(merge_by_shape(paths, input_name), path)
     check_limits(path, limits)
-
-
-def _save(model: onnx.ModelProto, path: Path) -> None:
-    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-    onnx.save(
-        model,
-        path,
-        save_as_external_data=size > INLINE_BYTES,
-        location=f"{path.name}.data",
-    )
 
 
 @dataclass

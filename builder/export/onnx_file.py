@@ -82,6 +82,17 @@ def export_module(
     check_limits(path, limits)
 
 
+def save_model(model: onnx.ModelProto, path: Path) -> None:
+    """Write a model whose weights are in it; large ones go to `<path>.data`."""
+    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    onnx.save(
+        model,
+        path,
+        save_as_external_data=size > INLINE_BYTES,
+        location=f"{path.name}.data",
+    )
+
+
 def raise_disk_full(error: BaseException | None) -> None:
     """Raise the OSError of a full disk behind an exporter's error, if there is one."""
     while error is not None:

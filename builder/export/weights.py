@@ -11,6 +11,7 @@ from typing import Final
 import onnx
 
 from builder.errors import ExportError
+from builder.export.onnx_file import INLINE_BYTES
 from builder.spec.language import WeightFormat
 
 _BITS: Final[dict[WeightFormat, int]] = {"int8": 8, "int4": 4}
@@ -20,8 +21,6 @@ _INT8_ACCUMULATION: Final = 4
 
 Level 0 unpacks the weights to fp32 and was 3 to 4 times slower here at every batch size.
 """
-
-_INLINE_BYTES: Final = 1_000_000_000
 
 
 def quantize_weights(path: Path, weights: WeightFormat, block_size: int) -> None:
@@ -59,6 +58,6 @@ def quantize_weights(path: Path, weights: WeightFormat, block_size: int) -> None
     onnx.save(
         model,
         path,
-        save_as_external_data=model.ByteSize() > _INLINE_BYTES,
+        save_as_external_data=model.ByteSize() > INLINE_BYTES,
         location=data.name,
     )

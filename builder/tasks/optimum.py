@@ -22,7 +22,7 @@ from onnx import TensorProto, compose, helper
 from torch import nn
 
 from builder.errors import ExportError
-from builder.export.onnx_file import EXPORT_OPSET, INLINE_BYTES, check_limits, export_module
+from builder.export.onnx_file import EXPORT_OPSET, check_limits, export_module, save_model
 from builder.spec.releases import OnnxLimits
 from builder.tasks.kind import Graph
 
@@ -297,6 +297,5 @@ def export_by_optimum(graph: Graph, path: Path, limits: OnnxLimits) -> None:
             ir_version=limits.ir_version,
             producer_name="optimum-onnx",
         )
-        large = sum(len(tensor.raw_data) for tensor in weights) > INLINE_BYTES
-        onnx.save(model, path, save_as_external_data=large, location=f"{path.name}.data")
+        save_model(model, path)
     check_limits(path, limits)

@@ -153,7 +153,7 @@ def test_graphs_of_another_structure_are_refused(tmp_path: Path) -> None:
 
 def test_weights_beside_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As large towers have them: read from beside each graph, written once beside the merged."""
-    monkeypatch.setattr("builder.export.by_shape.INLINE_BYTES", 0)
+    monkeypatch.setattr("builder.export.onnx_file.INLINE_BYTES", 0)
     weight = np.random.default_rng(0).normal(size=(32, 32)).astype(np.float32)
 
     def export(size: int, path: Path) -> None:
