@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from transformers.utils.hub import cached_file
-
 from builder.cache.key import cache_key
 from builder.cache.store import Store
 from builder.optimize.artifact import Outcome, Surroundings, make_artifact
@@ -16,7 +14,6 @@ from builder.spec.models import Tolerance
 from builder.spec.releases import onnx_limits
 from builder.spec.task import TaskSpec
 from builder.steps import Progress
-from builder.tasks.checkpoint import open_checkpoint
 from builder.tasks.export import export_graph
 from builder.tasks.kind import Graph, Kind
 from builder.tasks.parity import verify_graph
@@ -28,7 +25,6 @@ FILE: Final = "model.onnx"
 # Keys of a spec that the exported graph does not depend on.
 _NOT_EXPORTED: Final = {"name", "long_text", "tokenizers", "tolerance", "target"}
 _KEPT_OF_MODEL: Final = ("exporter",)
-_SHAPING: Final = {".json", ".safetensors", ".txt", ".model", ".jinja", ".py"}
 
 
 @dataclass(frozen=True)
@@ -42,27 +38,6 @@ class Made:
 
     rows: list[ParityRow]
     outcome: dict[str, Any]
-
-
-def checkpoint_hashes(spec: TaskSpec, base: Path) -> dict[str, str] | None:
-    """File name -> sha256 of everything that shapes a checkpoint; None where it is not on disk."""
-    source = open_checkpoint(spec.checkpoint, base).source
-    folder = Path(source)
-    if not folder.is_dir():
-        config = cached_file(
-            source,
-            "config.json",
-            revision=spec.checkpoint.revision,
-            _raise_exceptions_for_missing_entries=False,
-        )
-        if config is None:
-            return None
-        folder = Path(config).parent
-    return {
-        str(path.relative_to(folder)): sha256(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.suffix in _SHAPING
-    }
 
 
 def _row(values: dict[str, Any]) -> ParityRow:
@@ -94,8 +69,8 @@ class ArtifactMaker:
         self._base = base
         self._kind = kind
         self._progress = progress
-        self._hashes = checkpoint_hashes(spec, base) if store else None
-        self._store = store if self._hashes else None
+        self._hashes = kind.files.shaping_hashes() if store else {}
+        self._store = store
 
     def _data(self, name: str | None) -> Path | None:
         return None if name is None else self._base / name

@@ -22,7 +22,6 @@ from builder.steps import (
     write_models,
 )
 from builder.tasks.artifacts import FILE, ArtifactMaker
-from builder.tasks.checkpoint import open_checkpoint
 from builder.tasks.engines import (
     engine_configs,
     engine_requirements,
@@ -124,7 +123,7 @@ class TaskBuild:
                 staging.path,
                 models=names,
                 spec=spec.model_dump(mode="json"),
-                source=open_checkpoint(spec.checkpoint, self._base).hashes(),
+                source=kind.files.hashes(),
                 parity=parity,
                 precision=precision,
             )

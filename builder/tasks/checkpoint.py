@@ -1,7 +1,7 @@
 """What every task reads of a Hugging Face checkpoint; weights from safetensors only."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from builder.errors import CheckpointError
 from builder.publish.manifest import sha256
 from builder.spec.task import TaskCheckpoint
 
+_SHAPING = {".json", ".safetensors", ".txt", ".model", ".jinja", ".py"}
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
 # Families whose positions start behind the padding id.
 _SHIFTED_POSITIONS = {"roberta", "xlm-roberta", "camembert", "mpnet", "longformer"}
@@ -36,6 +37,7 @@ class CheckpointFiles:
     config: Any
     spec: TaskCheckpoint
     base: Path
+    _known: dict[Path, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -65,8 +67,21 @@ class CheckpointFiles:
 
     def hashes(self) -> dict[str, str]:
         """File name -> sha256 of a local checkpoint; empty for one on the hub."""
-        files = weight_files(self.spec, self.base)
-        return {path.name: sha256(path) for path in files}
+        return {path.name: self._sha256(path) for path in weight_files(self.spec, self.base)}
+
+    def shaping_hashes(self) -> dict[str, str]:
+        """File name -> sha256 of everything on disk that shapes an artifact."""
+        folder = self.folder()
+        return {
+            str(path.relative_to(folder)): self._sha256(path)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and path.suffix in _SHAPING
+        }
+
+    def _sha256(self, path: Path) -> str:
+        if path not in self._known:
+            self._known[path] = sha256(path)
+        return self._known[path]
 
     def tokenizer(self) -> Any:
         """The fast tokenizer, with a padding token.

@@ -54,11 +54,6 @@ class ImageClassification:
     def _name(self, stage: str) -> str:
         return f"{self.spec.name}_{stage}"
 
-    @property
-    def source(self) -> str:
-        """The checkpoint: a local folder or a hub id."""
-        return self.files.source
-
     def describe(self) -> Description:
         """What `builder init` writes into a spec."""
         return Description(

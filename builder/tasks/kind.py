@@ -119,9 +119,8 @@ class Description:
 class Kind(Protocol):
     """One task over one checkpoint; made by `registry.kind_of`, which reads no weights."""
 
-    @property
-    def source(self) -> str:
-        """The checkpoint: a local folder or a hub id."""
+    files: CheckpointFiles
+    """The checkpoint."""
 
     def describe(self) -> Description:
         """What `builder init` writes into a spec."""

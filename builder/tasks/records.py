@@ -106,7 +106,7 @@ def accuracy_of(kind: Kind, graph: Graph, data: Path, artifact: Path) -> float:
             f"evaluation: {graph.name} gives {graph.outputs[0].name} of "
             f"{len(graph.outputs[0].dims)} dims; accuracy is of tasks with one label a record"
         )
-    names = kind.files.config.label2id if isinstance(kind, TextKind) else {}
+    names = kind.files.config.label2id
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(str(artifact), options, providers=["CPUExecutionProvider"])

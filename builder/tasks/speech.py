@@ -135,11 +135,6 @@ class SpeechRecognition:
     # What the build asks.
 
     @property
-    def source(self) -> str:
-        """The checkpoint: a local folder or a hub id."""
-        return self.files.source
-
-    @property
     def answer(self) -> tuple[Tensor, ...]:
         """The ensemble's outputs."""
         return (TEXT, *ANSWER[1:])

@@ -133,11 +133,6 @@ class TextKind:
     # What the build asks.
 
     @property
-    def source(self) -> str:
-        """The checkpoint: a local folder or a hub id."""
-        return self.files.source
-
-    @property
     def raws(self) -> tuple[Tensor, ...]:
         """The graph's outputs."""
         return (Tensor(self.raw_name, "FP32", self.raw_dims()),)

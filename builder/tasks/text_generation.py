@@ -94,11 +94,6 @@ class TextGeneration:
 
     # What the build asks.
 
-    @property
-    def source(self) -> str:
-        """The checkpoint: a local folder or a hub id."""
-        return self.files.source
-
     def describe(self) -> Description:
         """What `builder init` writes into a spec."""
         return Description(
@@ -180,7 +175,7 @@ class TextGeneration:
     def vllm_arguments(self) -> dict[str, Any]:
         """Arguments of vLLM's `AsyncEngineArgs`."""
         return {
-            "model": self.source,
+            "model": self.files.source,
             "dtype": "auto",
             "max_model_len": self.limits.sequence,
             "max_num_seqs": self.settings.slots,

@@ -100,11 +100,6 @@ class ZeroShotImage:
     def _name(self, stage: str) -> str:
         return f"{self.spec.name}_{stage}"
 
-    @property
-    def source(self) -> str:
-        """The checkpoint: a local folder or a hub id."""
-        return self.files.source
-
     @cached_property
     def model(self) -> Any:
         """The weights."""
