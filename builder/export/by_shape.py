@@ -288,37 +288,35 @@ def _shapes(graphs: Sequence[_Graph], input_name: str) -> list[tuple[int, ...]]:
 
 def _nested(merge: _Merge, number: int, suffix: str) -> onnx.GraphProto:
     """A graph that gives the chosen constants of graph `number` or of one behind it."""
-    names = [f"{name}{suffix}" for name in merge.chosen.values()]
-    first = [t for digests in merge.chosen for t in [merge.stored[digests[number]]]]
+    sources = [merge.stored[digests[number]] for digests in merge.chosen]
     kinds = {tensor.name: tensor.data_type for tensor in merge.initializers}
-    infos = [
-        helper.make_tensor_value_info(name, kinds[source], None)
-        for name, source in zip(names, first, strict=True)
-    ]
+
+    def infos(suffix: str) -> list[onnx.ValueInfoProto]:
+        return [
+            helper.make_tensor_value_info(f"{name}{suffix}", kinds[source], None)
+            for name, source in zip(merge.chosen.values(), sources, strict=True)
+        ]
+
+    outputs = infos(suffix)
     if number == len(merge.graphs) - 1:
-        return _constants(first, names, infos, number)
-    own = [f"{name}.{number}" for name in merge.chosen.values()]
-    own_infos = [
-        helper.make_tensor_value_info(name, kinds[source], None)
-        for name, source in zip(own, first, strict=True)
-    ]
+        return _constants(sources, outputs, number)
     node = helper.make_node(
         "If",
         [f"{_PREFIX}.is_{number}"],
-        names,
+        [info.name for info in outputs],
         name=f"{_PREFIX}.if_{number}",
-        then_branch=_constants(first, own, own_infos, number),
+        then_branch=_constants(sources, infos(f".{number}"), number),
         else_branch=_nested(merge, number + 1, f".{number + 1}"),
     )
-    return helper.make_graph([node], f"{_PREFIX}_from_{number}", [], infos)
+    return helper.make_graph([node], f"{_PREFIX}_from_{number}", [], outputs)
 
 
 def _constants(
-    sources: Sequence[str], names: Sequence[str], infos: Sequence[onnx.ValueInfoProto], number: int
+    sources: Sequence[str], outputs: Sequence[onnx.ValueInfoProto], number: int
 ) -> onnx.GraphProto:
     """A branch: initializers of the graph around it, handed out."""
     nodes = [
-        helper.make_node("Identity", [source], [name])
-        for source, name in zip(sources, names, strict=True)
+        helper.make_node("Identity", [source], [info.name])
+        for source, info in zip(sources, outputs, strict=True)
     ]
-    return helper.make_graph(nodes, f"{_PREFIX}_{number}", [], infos)
+    return helper.make_graph(nodes, f"{_PREFIX}_{number}", [], outputs)
