@@ -115,7 +115,7 @@ class Encoder:
         self, sentences: Sequence[str], plan: Callable[[Sequence[int]], Iterator[Batch]]
     ) -> Any:
         """fp32 [sentences, D] in the order of the sentences; tokenizing counts."""
-        ids = [self._encoder.ids(sentence) for sentence in sentences]
+        ids = [self._encoder.encoding(sentence).ids for sentence in sentences]
         vectors: Any = None
         for places, width in plan([len(row) for row in ids]):
             feeds = {
@@ -206,7 +206,7 @@ def bench_sentences(minilm: Minilm, count: int) -> list[SentenceRow]:
     sentences = real_sentences(count)
     kind, exact, ours, precision = minilm.kind, minilm.exact, minilm.ours, minilm.precision
     encoder = kind.encoder()
-    lengths = [len(encoder.ids(sentence)) for sentence in sentences]
+    lengths = [len(encoder.encoding(sentence).ids) for sentence in sentences]
     buckets = kind.buckets
     fine = list(range(8, LONGEST + 1, 8))
     plans: dict[str, Callable[[Sequence[int]], Iterator[Batch]]] = {

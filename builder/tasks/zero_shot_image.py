@@ -171,7 +171,8 @@ class ZeroShotImage:
         """The tokenizer, and what cosines are multiplied with."""
         stage = folder / self._name("match") / VERSION
         save_tokenizer(self.tokenizer, stage / "tokenizer.json")
-        scale = float(self.model.logit_scale.exp())
+        scale = self.files.weight("logit_scale")
+        scale = float((self.model.logit_scale if scale is None else scale).exp())
         (stage / "scale.json").write_text(json.dumps({"logit_scale": scale}) + "\n")
 
     def graphs(self) -> list[Graph]:
@@ -218,11 +219,11 @@ class ZeroShotImage:
         encoder = self.encoder()
         batches = [[TEXTS[place] for place in places] for places in BATCHES]
         for texts in [*batches, [long_text(self.buckets[-1]), TEXTS[0]]]:
-            ids, mask = encoder.encode(texts)
+            found = encoder.tensors(texts)
             rows = []
             for text in texts:
-                row = torch.tensor([encoder.ids(text)])
+                row = torch.tensor([encoder.encoding(text).ids])
                 with torch.inference_mode():
                     rows.append(module(row, torch.ones_like(row)))
-            inputs = {"input_ids": ids, "attention_mask": mask}
+            inputs = {name: found[name] for name in ("input_ids", "attention_mask")}
             yield Sample(inputs, {"text_embeds": torch.cat(rows).numpy()})

@@ -45,7 +45,8 @@ def test_default_buckets(max_tokens: int, longest: int) -> None:
 )
 def test_texts_take_the_smallest_bucket_that_fits(buckets: list[int], lengths: list[int]) -> None:
     encoder = TextEncoder(words(1), buckets, 0, truncate=True)
-    ids, mask = encoder.encode(["w " * length for length in lengths])
+    found = encoder.tensors(["w " * length for length in lengths])
+    ids, mask = found["input_ids"], found["attention_mask"]
     kept = [min(length, buckets[-1]) for length in lengths]
     assert ids.shape == mask.shape
     assert ids.shape[1] == min(bucket for bucket in buckets if bucket >= max(kept))
@@ -59,16 +60,16 @@ def test_long_texts_are_refused_where_the_spec_says_so(longest: int, length: int
     encoder = TextEncoder(words(1), [longest], 0, truncate=False)
     text = "w " * length
     if length <= longest:
-        assert encoder.ids(text) == [1] * length
+        assert encoder.encoding(text).ids == [1] * length
     else:
         with pytest.raises(TextError, match=f"{length} tokens; at most {longest}"):
-            encoder.ids(text)
+            encoder.encoding(text)
 
 
 def test_a_text_of_megabytes_is_not_tokenized() -> None:
     encoder = TextEncoder(words(1), [8], 0, truncate=False)
     with pytest.raises(TextError, match="characters"):
-        encoder.ids("w " * 2_000_000)
+        encoder.encoding("w " * 2_000_000)
 
 
 @pytest.mark.parametrize("buckets", [[32, 16], [16, 16], [1], []])

@@ -96,15 +96,6 @@ class TextEncoder:
             raise TextError(f"{name} has {len(text)} characters; at most {longest} tokens fit")
         return text[: _BYTES_PER_TOKEN * longest]
 
-    def ids(self, text: str) -> list[int]:
-        """Ids of one text, special tokens included.
-
-        Raises:
-            TextError: too long, and not to be cut.
-        """
-        ids: list[int] = self.encoding(text).ids
-        return ids
-
     def tensors(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Tensors:
         """What a graph, and the stage behind it, may want of some texts.
 
@@ -132,12 +123,3 @@ class TextEncoder:
             special = np.array(row.special_tokens_mask, dtype=bool)[:, None]
             offsets[index, : len(row.ids)] = np.where(special, -1, np.reshape(row.offsets, (-1, 2)))
         return {**padded(rows, width, self._pad), "offsets": offsets}
-
-    def encode(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Ids and mask, int64 [B, bucket].
-
-        Raises:
-            TextError: a text is too long, and not to be cut.
-        """
-        found = self.tensors(texts)
-        return found["input_ids"], found["attention_mask"]
