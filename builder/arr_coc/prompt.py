@@ -36,26 +36,24 @@ class PromptFormat:
             )
         return cls(*parts)
 
-    @staticmethod
-    def prefixes(tokenizer: Any, most: int) -> list[str]:
+    def prefixes(self, tokenizer: Any, most: int) -> list[str]:
         """The prefix of a prompt with 1 picture, with 2, and so on.
 
         Two pictures or more are numbered ("Picture 1: ") where the checkpoint's template can, as
         Qwen's does when asked to (`add_vision_id`): a question may then name one of them.
 
         Args:
-            tokenizer: The checkpoint's.
+            tokenizer: The one that this format was taken from.
             most: Most pictures.
 
         Raises:
             CheckpointError: the template puts something else behind the question.
         """
-        first = PromptFormat.from_tokenizer(tokenizer)
-        prefixes = [first.prefix]
+        prefixes = [self.prefix]
         for pictures in range(2, most + 1):
             text = _render(tokenizer, pictures, add_vision_id=True)
             prefix, _, suffix = text.partition(_SENTINEL)
-            if suffix != first.suffix:
+            if suffix != self.suffix:
                 raise CheckpointError(
                     f"the checkpoint's chat template does not take {pictures} pictures before a "
                     "question; set max_pictures to 1"

@@ -22,7 +22,6 @@ from transformers.vision_utils import (
 
 from builder.arr_coc.allocator import allocate
 from builder.arr_coc.checkpoint import ArrCoc
-from builder.arr_coc.prompt import PromptFormat
 from builder.runtime.models.preprocess.grids import nearest_grid
 from builder.runtime.models.preprocess.image import decode_all, to_pixels
 from builder.runtime.models.preprocess.prompt import Prompt, PromptEncoder
@@ -71,11 +70,12 @@ class Reference:
     def __init__(self, spec: Spec, source: ArrCoc) -> None:
         self.spec = spec
         self.source = source
+        prompt = source.facts.prompt
         with _tokenizer_file(source) as path:
             self.prompts = PromptEncoder(
                 path,
-                PromptFormat.prefixes(source.facts.tokenizer, spec.max_pictures),
-                source.facts.prompt.suffix,
+                prompt.prefixes(source.facts.tokenizer, spec.max_pictures),
+                prompt.suffix,
                 spec.limits.max_query_tokens,
             )
 

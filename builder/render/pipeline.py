@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 from builder.arr_coc.facts import SourceFacts
-from builder.arr_coc.prompt import PromptFormat
 from builder.render.model_config import (
     EnsembleStep,
     InstanceGroup,
@@ -148,7 +147,7 @@ class _Pipeline:
 
     def _prefixes(self) -> dict[str, str]:
         """The chat format up to the question, for each number of pictures."""
-        prefixes = PromptFormat.prefixes(self.facts.tokenizer, self.spec.max_pictures)
+        prefixes = self.facts.prompt.prefixes(self.facts.tokenizer, self.spec.max_pictures)
         return {
             "prompt_prefix" if pictures == 1 else f"prompt_prefix_{pictures}": prefix
             for pictures, prefix in enumerate(prefixes, 1)

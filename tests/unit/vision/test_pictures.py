@@ -230,6 +230,7 @@ def test_a_template_for_one_picture_alone_is_refused() -> None:
             *images, text = messages[0]["content"]
             return f"<{text['text']}>" if len(images) == 1 else "only one"
 
-    assert PromptFormat.prefixes(Tokenizer(), 1) == ["<"]
+    prompt = PromptFormat.from_tokenizer(Tokenizer())
+    assert prompt.prefixes(Tokenizer(), 1) == ["<"]
     with pytest.raises(CheckpointError, match="does not take 2 pictures"):
-        PromptFormat.prefixes(Tokenizer(), 2)
+        prompt.prefixes(Tokenizer(), 2)
