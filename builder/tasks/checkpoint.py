@@ -139,6 +139,19 @@ class CheckpointFiles:
             )
         return model.eval().requires_grad_(False)
 
+    def weight(self, name: str) -> torch.Tensor | None:
+        """One weight in fp32 of a local checkpoint in one file; None: the whole must be loaded.
+
+        Raises:
+            CheckpointError: damaged.
+        """
+        path = Path(self.source) / "model.safetensors"
+        if not path.is_file():
+            return None
+        self._refuse_damage()
+        with safe_open(path, framework="pt") as file:
+            return file.get_tensor(name).float() if name in file.keys() else None  # noqa: SIM118
+
     def _refuse_damage(self) -> None:
         """The loader's own errors name no file."""
         for path in sorted(Path(self.source).glob("*.safetensors")):

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +215,9 @@ class SpeechRecognition:
         path = folder / self._name("seq2seq") / VERSION / "tokenizer.json"
         save_tokenizer(self.tokenizer, path)
 
-    def _load(self) -> Any:
+    @cached_property
+    def model(self) -> Any:
+        """The weights."""
         return self.files.load(AutoModelForSpeechSeq2Seq, self.spec.task)
 
     def _spectrograms(self) -> list[torch.Tensor]:
@@ -226,7 +229,7 @@ class SpeechRecognition:
 
     def graphs(self) -> list[Graph]:
         """The encoder."""
-        module = SpeechEncoder(self._load()).eval()
+        module = SpeechEncoder(self.model).eval()
         features = self._spectrograms()
         return [
             Graph(
@@ -252,10 +255,10 @@ class SpeechRecognition:
         return [Artifact(self._name("seq2seq"), self._export, self._verify)]
 
     def _export(self, folder: Path, limits: OnnxLimits) -> None:
-        export_decoder(self._load(), folder, limits, masked=False)
+        export_decoder(self.model, folder, limits, masked=False)
 
     def _verify(self, folder: Path) -> list[ParityRow]:
-        model = self._load()
+        model = self.model
         with torch.inference_mode():
             states = [model.get_encoder()(f).last_hidden_state for f in self._spectrograms()]
         decoder = CachedDecoder(folder, self.settings.intra_op_thread_count)

@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -229,10 +230,14 @@ class TextKind:
             path = folder / self._name(stage) / VERSION / "tokenizer.json"
             save_tokenizer(self.hf_tokenizer, path)
 
+    @cached_property
+    def model(self) -> Any:
+        """The weights."""
+        return self.files.load(self.auto_class, self.spec.task, self.optional_weights)
+
     def graphs(self) -> list[Graph]:
         """The encoder."""
-        model = self.files.load(self.auto_class, self.spec.task, self.optional_weights)
-        module = self.module(model)
+        module = self.module(self.model)
         names = [tensor.name for tensor in self.tokens]
         return [
             Graph(

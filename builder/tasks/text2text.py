@@ -168,11 +168,10 @@ class Text2Text(TextKind):
         return [Artifact(self._name("seq2seq"), self._export, self._verify)]
 
     def _export(self, folder: Path, limits: OnnxLimits) -> None:
-        model = self.files.load(self.auto_class, self.spec.task)
-        export_decoder(model, folder, limits, masked=True)
+        export_decoder(self.model, folder, limits, masked=True)
 
     def _verify(self, folder: Path) -> list[ParityRow]:
-        model = self.files.load(self.auto_class, self.spec.task)
+        model = self.model
         texts = [self.encoder().encoding(text).ids for text in TEXTS if text]
         with torch.inference_mode():
             states = [model.get_encoder()(torch.tensor([ids])).last_hidden_state for ids in texts]

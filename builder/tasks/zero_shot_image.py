@@ -171,8 +171,8 @@ class ZeroShotImage:
         """The tokenizer, and what cosines are multiplied with."""
         stage = folder / self._name("match") / VERSION
         save_tokenizer(self.tokenizer, stage / "tokenizer.json")
-        scale = self.files.weight("logit_scale")
-        scale = float((self.model.logit_scale if scale is None else scale).exp())
+        found = self.files.weight("logit_scale")
+        scale = float((self.model.logit_scale if found is None else found).exp())
         (stage / "scale.json").write_text(json.dumps({"logit_scale": scale}) + "\n")
 
     def graphs(self) -> list[Graph]:
