@@ -16,7 +16,7 @@ from builder.spec.task import TaskSpec
 from builder.tasks.checkpoint import CheckpointFiles
 from builder.tasks.kind import Sample
 from builder.tasks.samples import TEXTS, long_text
-from builder.tasks.text import TextKind
+from builder.tasks.text import TextKind, own_tokenizer
 
 QUESTION = Tensor("QUESTION", "STRING", (1,))
 CONTEXT = Tensor("CONTEXT", "STRING", (1,))
@@ -108,7 +108,7 @@ class QuestionAnswering(TextKind):
     def windows(self) -> WindowEncoder:
         """The tokenizer stage's own encoder."""
         return WindowEncoder(
-            self._tokenizer(),
+            own_tokenizer(self.hf_tokenizer),
             self.buckets,
             self.pad_token_id,
             truncate=True,

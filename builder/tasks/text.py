@@ -46,6 +46,47 @@ def default_buckets(max_tokens: int, longest: int = _LONGEST_DEFAULT_BUCKET) -> 
     return [bucket for bucket in buckets if bucket < longest] + [longest]
 
 
+def buckets_of(
+    spec: TaskSpec, max_tokens: int, source: str, longest: int = _LONGEST_DEFAULT_BUCKET
+) -> list[int]:
+    """The spec's buckets, or the default ones.
+
+    Args:
+        spec: The spec.
+        max_tokens: The longest text that the checkpoint takes.
+        source: The checkpoint, for the error.
+        longest: The last default bucket is no longer.
+
+    Raises:
+        SpecError: the spec asks for longer texts than the checkpoint takes.
+    """
+    buckets = spec.sequence_buckets or default_buckets(max_tokens, longest)
+    if buckets[-1] > max_tokens:
+        raise SpecError(
+            f"sequence_buckets: {buckets[-1]} is longer than the {max_tokens} tokens that "
+            f"{source} takes"
+        )
+    return buckets
+
+
+def padding_token(tokenizer: Any, source: str) -> int:
+    """Id of the padding token.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if tokenizer.pad_token_id is None:
+        raise CheckpointError(
+            f"{source}: its tokenizer has no padding token, which batches of texts need"
+        )
+    return int(tokenizer.pad_token_id)
+
+
+def own_tokenizer(tokenizer: Any) -> Tokenizer:
+    """A copy of a fast tokenizer's `tokenizers.Tokenizer`."""
+    return Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+
+
 class TextKind:
     """A task with one text a row and one encoder graph; subclasses say what it answers."""
 
@@ -82,20 +123,9 @@ class TextKind:
         self.spec = spec
         self.files = files
         self.hf_tokenizer = files.tokenizer()
-        if self.hf_tokenizer.pad_token_id is None:
-            raise CheckpointError(
-                f"{files.source}: its tokenizer has no padding token, which batches of texts need"
-            )
-        self.pad_token_id = int(self.hf_tokenizer.pad_token_id)
+        self.pad_token_id = padding_token(self.hf_tokenizer, files.source)
         self.max_tokens = self._longest()
-        self.buckets = spec.sequence_buckets or default_buckets(
-            self.max_tokens, self.longest_bucket
-        )
-        if self.buckets[-1] > self.max_tokens:
-            raise SpecError(
-                f"sequence_buckets: {self.buckets[-1]} is longer than the {self.max_tokens} tokens "
-                f"that {files.source} takes"
-            )
+        self.buckets = buckets_of(spec, self.max_tokens, files.source, self.longest_bucket)
         self.tokens = self._tokens()
 
     # What a subclass may say.
@@ -266,12 +296,10 @@ class TextKind:
         }
         return {tensor.name: values[tensor.name] for tensor in self.tokens}
 
-    def _tokenizer(self) -> Tokenizer:
-        return Tokenizer.from_str(self.hf_tokenizer.backend_tokenizer.to_str())
-
     def encoder(self) -> TextEncoder:
         """The tokenizer stage's own encoder; cuts long texts."""
-        return TextEncoder(self._tokenizer(), self.buckets, self.pad_token_id, truncate=True)
+        tokenizer = own_tokenizer(self.hf_tokenizer)
+        return TextEncoder(tokenizer, self.buckets, self.pad_token_id, truncate=True)
 
     def batches(self) -> Iterator[Sequence[Row]]:
         """Texts that the graph is verified with, a batch at a time."""

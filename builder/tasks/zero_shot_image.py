@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoModel
 
-from builder.errors import CheckpointError, SpecError
+from builder.errors import CheckpointError
 from builder.render.model_config import EnsembleStep, ModelConfig, Tensor
 from builder.render.stages import ensemble, graph_stage, python_stage, same
 from builder.runtime.models.tokenize.texts import TextEncoder
@@ -22,7 +21,14 @@ from builder.tasks.checkpoint import CheckpointFiles
 from builder.tasks.kind import Description, Graph, Sample
 from builder.tasks.pictures import IMAGE, Colours, read_preparation
 from builder.tasks.samples import BATCHES, TEXTS, long_text
-from builder.tasks.text import ATTENTION_MASK, INPUT_IDS, default_buckets, save_tokenizer
+from builder.tasks.text import (
+    ATTENTION_MASK,
+    INPUT_IDS,
+    buckets_of,
+    own_tokenizer,
+    padding_token,
+    save_tokenizer,
+)
 
 LABELS = Tensor("LABELS", "STRING", (-1,))
 TEMPLATE = Tensor("TEMPLATE", "STRING", (1,), optional=True)
@@ -82,17 +88,9 @@ class ZeroShotImage:
             )
         self.preparation = read_preparation(files)
         self.tokenizer = files.tokenizer()
-        if self.tokenizer.pad_token_id is None:
-            raise CheckpointError(
-                f"{files.source}: its tokenizer has no padding token, which batches of texts need"
-            )
+        self.pad_token_id = padding_token(self.tokenizer, files.source)
         longest = int(files.config.text_config.max_position_embeddings)
-        self.buckets = spec.sequence_buckets or default_buckets(longest)
-        if self.buckets[-1] > longest:
-            raise SpecError(
-                f"sequence_buckets: {self.buckets[-1]} is longer than the {longest} tokens that "
-                f"{files.source} takes"
-            )
+        self.buckets = buckets_of(spec, longest, files.source)
         dims = (int(files.config.projection_dim),)
         self.image_embeds = Tensor("image_embeds", "FP32", dims)
         self.text_embeds = Tensor("text_embeds", "FP32", dims)
@@ -147,7 +145,7 @@ class ZeroShotImage:
                 parameters={
                     "cached_labels": str(self.options.cached_labels),
                     "long_text": spec.long_text,
-                    "pad_token_id": str(self.tokenizer.pad_token_id),
+                    "pad_token_id": str(self.pad_token_id),
                     "sequence_buckets": ",".join(map(str, self.buckets)),
                     "template": self.options.template,
                     "text_batch": str(batch),
@@ -212,8 +210,8 @@ class ZeroShotImage:
 
     def encoder(self) -> TextEncoder:
         """The stage's own encoder; cuts long texts."""
-        tokenizer = Tokenizer.from_str(self.tokenizer.backend_tokenizer.to_str())
-        return TextEncoder(tokenizer, self.buckets, int(self.tokenizer.pad_token_id), truncate=True)
+        tokenizer = own_tokenizer(self.tokenizer)
+        return TextEncoder(tokenizer, self.buckets, self.pad_token_id, truncate=True)
 
     def _texts(self, module: nn.Module) -> Iterable[Sample]:
         encoder = self.encoder()
