@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks._language_model import PROMPT_TOKENS, Prompt, Tokens
-from builder.runtime.models.language.decoder import Decoder, SessionSettings
+from builder.runtime.models.language.decoder import Decoder
 from builder.runtime.models.language.engine import EXTRA_ROWS, Engine, EngineSettings
 from builder.runtime.models.language.generation import Generation, Piece, Summary
 from builder.runtime.models.language.options import GenerationOptions
 from builder.runtime.models.language.positions import Sequence
+from builder.runtime.models.language.session import SessionSettings
 
 THREADS = 2
 SLOTS = 16

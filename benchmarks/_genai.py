@@ -22,7 +22,8 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from benchmarks._language_model import PROMPT_TOKENS, VOCABULARY
-from builder.runtime.models.language.decoder import Decoder, SessionSettings
+from builder.runtime.models.language.decoder import Decoder
+from builder.runtime.models.language.session import SessionSettings
 
 Ids = NDArray[np.int32]
 Run = tuple[float, list[list[int]]]

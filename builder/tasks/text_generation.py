@@ -17,7 +17,8 @@ from builder.render.model_config import InstanceGroup, ModelConfig, Tensor
 from builder.render.pipeline import ANSWER, REQUEST_OPTIONS
 from builder.render.settings import device, engine_parameters
 from builder.runtime.models.generate.chat import ChatTemplate
-from builder.runtime.models.language.decoder import Decoder, SessionSettings
+from builder.runtime.models.language.decoder import Decoder
+from builder.runtime.models.language.session import SessionSettings
 from builder.spec.releases import OnnxLimits
 from builder.spec.task import TaskSpec
 from builder.steps import VERSION, runtime_requirements

@@ -8,8 +8,9 @@ import torch
 from numpy.typing import NDArray
 
 from builder.arr_coc.reference import Reference
-from builder.runtime.models.language.decoder import Decoder, SessionSettings
+from builder.runtime.models.language.decoder import Decoder
 from builder.runtime.models.language.positions import Sequence, build_sequence
+from builder.runtime.models.language.session import SessionSettings
 from builder.spec.models import Spec, Tolerance
 from builder.verify.cases import Case
 from builder.verify.measure import ParityRow, compare

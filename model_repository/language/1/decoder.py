@@ -1,6 +1,5 @@
 """The ONNX decoder over a preallocated KV cache: nothing is copied or allocated a step."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +8,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from .cache import KvCache
+from .session import SessionSettings, open_session
 
 _FIRST_KEY = "past_key_values.0.key"
-
-
-@dataclass(frozen=True)
-class SessionSettings:
-    """How ONNX Runtime runs the decoder.
-
-    Attributes:
-        intra_op_threads: Threads within an operator; 0 leaves it to ONNX Runtime.
-        device_id: CUDA device, or None for the CPU.
-        spinning: Whether idle threads wait busily: faster steps, at the cost of the stages beside.
-    """
-
-    intra_op_threads: int = 0
-    device_id: int | None = None
-    spinning: bool = False
 
 
 class Decoder:
@@ -52,21 +37,9 @@ class Decoder:
             settings: Of the session.
             total_tokens: Tokens of all of them together; None: no limit but the rows'.
         """
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = settings.intra_op_threads
-        spinning = "1" if settings.spinning else "0"
-        options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
-        providers: list[str | tuple[str, dict[str, str]]] = ["CPUExecutionProvider"]
-        self._device = ("cpu", 0)
-        if settings.device_id is not None:
-            if "CUDAExecutionProvider" not in ort.get_available_providers():
-                raise RuntimeError(
-                    "the language stage is configured for a GPU but onnxruntime has no "
-                    "CUDAExecutionProvider; install onnxruntime-gpu"
-                )
-            providers.insert(0, ("CUDAExecutionProvider", {"device_id": str(settings.device_id)}))
-            self._device = ("cuda", settings.device_id)
-        self._session = ort.InferenceSession(str(model), options, providers=providers)
+        cuda = settings.device_id
+        self._device = ("cpu", 0) if cuda is None else ("cuda", cuda)
+        self._session = open_session(model, settings, "language")
         inputs = {tensor.name: tensor for tensor in self._session.get_inputs()}
         first = inputs[_FIRST_KEY]
         _, kv_heads, _, head_dim = first.shape

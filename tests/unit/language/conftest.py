@@ -12,11 +12,12 @@ import torch
 
 from builder.arr_coc.reference import Reference
 from builder.export.decoder import export_text_model
-from builder.runtime.models.language.decoder import Decoder, SessionSettings
+from builder.runtime.models.language.decoder import Decoder
 from builder.runtime.models.language.engine import EXTRA_ROWS, Engine, EngineSettings
 from builder.runtime.models.language.generation import Generation, Piece, Summary
 from builder.runtime.models.language.options import GenerationOptions
 from builder.runtime.models.language.positions import build_sequence
+from builder.runtime.models.language.session import SessionSettings
 from builder.runtime.models.language.text import TextStream
 from builder.spec.language import LanguageStage
 from builder.spec.releases import onnx_limits

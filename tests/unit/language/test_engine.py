@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from builder.arr_coc.reference import Reference
-from builder.runtime.models.language.decoder import Decoder, SessionSettings
+from builder.runtime.models.language.decoder import Decoder
 from builder.runtime.models.language.engine import BusyError, Engine, EngineSettings
 from builder.runtime.models.language.generation import Generation
+from builder.runtime.models.language.session import SessionSettings
 
 from .conftest import Answer, Request, StartEngine, ask
 

@@ -6,9 +6,9 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
-from .decoder import SessionSettings
 from .engine import EngineSettings
 from .options import GenerationOptions, OptionError, decode_stop
+from .session import SessionSettings, instance_device
 
 _INT_LIMIT = 2**31 - 1
 
@@ -66,9 +66,8 @@ def engine_settings(value: dict[str, str]) -> EngineSettings:
 
 def session_settings(value: dict[str, str], args: dict[str, str]) -> SessionSettings:
     """How to run the decoder, by the parameters and the instance that Triton started."""
-    gpu = args["model_instance_kind"] == "GPU"
     return SessionSettings(
         intra_op_threads=int(value["intra_op_thread_count"]),
-        device_id=int(args["model_instance_device_id"]) if gpu else None,
+        device_id=instance_device(args),
         spinning=value["spinning"] == "true",
     )

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 
 from ..engine.settings import config_values
 from ..language.options import GenerationOptions, OptionError
+from ..language.session import instance_device
 from .loop import Row, generate
 from .rules import Rules
 from .steps import CachedDecoder
@@ -37,9 +38,8 @@ class TritonPythonModel:
         self._max_tokens = int(value["max_tokens"])
         self._default_tokens = int(value["default_max_tokens"])
         self._rules = Rules.from_json(value["rules"])
-        gpu = args["model_instance_kind"] == "GPU"
-        device = int(args["model_instance_device_id"]) if gpu else None
-        self._decoder = CachedDecoder(folder, int(value["intra_op_thread_count"]), device)
+        threads = int(value["intra_op_thread_count"])
+        self._decoder = CachedDecoder(folder, threads, instance_device(args))
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer all requests in one batch; one bad request does not fail the others."""

@@ -8,6 +8,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from ..language.session import SessionSettings, open_session
+
 Values = dict[str, Any]
 """Name -> OrtValue: what a step returns is fed to the next without a copy here."""
 
@@ -38,19 +40,9 @@ class CachedDecoder:
             threads: Of an operator; 0: ONNX Runtime decides.
             device_id: CUDA device; None: the CPU.
         """
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        providers: list[Any] = ["CPUExecutionProvider"]
-        if device_id is not None:
-            if "CUDAExecutionProvider" not in ort.get_available_providers():
-                raise RuntimeError(
-                    "the seq2seq stage is configured for a GPU but onnxruntime has no "
-                    "CUDAExecutionProvider; install onnxruntime-gpu"
-                )
-            providers.insert(0, ("CUDAExecutionProvider", {"device_id": str(device_id)}))
+        settings = SessionSettings(threads, device_id)
         self._cross, self._decoder = (
-            ort.InferenceSession(str(folder / name), options, providers=providers)
+            open_session(folder / name, settings, "seq2seq")
             for name in ("cross.onnx", "decoder.onnx")
         )
         self._cross_names = [output.name for output in self._cross.get_outputs()]
