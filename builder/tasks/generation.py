@@ -1,12 +1,14 @@
 """What tasks that generate text share: end tokens, limits, requirements."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from builder.errors import CheckpointError, SpecError
 from builder.render.model_config import InstanceGroup, ModelConfig
 from builder.render.settings import device
+from builder.runtime.models.seq2seq.rules import Rules
 from builder.spec.generation import Generation
 from builder.spec.models import Tolerance, Verify
 from builder.spec.task import TaskSpec
@@ -107,6 +109,26 @@ def answer_limits(spec: TaskSpec, positions: int | None, source: str) -> tuple[i
             )
         answer = positions
     return answer, min(settings.default_max_tokens, answer)
+
+
+def answer_parameters(
+    limits: tuple[int, int], rules: Rules, pad_token_id: int, settings: Generation
+) -> dict[str, str]:
+    """Parameters of the `seq2seq` stage.
+
+    Args:
+        limits: What `answer_limits` gives.
+        rules: What the checkpoint rules out or forces.
+        pad_token_id: What short answers of a batch are padded with.
+        settings: What the spec says of generation.
+    """
+    return {
+        "default_max_tokens": str(limits[1]),
+        "intra_op_thread_count": str(settings.intra_op_thread_count),
+        "max_tokens": str(limits[0]),
+        "pad_token_id": str(pad_token_id),
+        "rules": json.dumps(asdict(rules)),
+    }
 
 
 def generation_config(files: CheckpointFiles) -> dict[str, Any]:

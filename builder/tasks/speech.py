@@ -1,8 +1,7 @@
 """Speech recognition: a Whisper checkpoint."""
 
-import json
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from builder.steps import VERSION, runtime_requirements
 from builder.tasks.checkpoint import CheckpointFiles
 from builder.tasks.generation import (
     answer_limits,
+    answer_parameters,
     generation_config,
     generation_of,
     on_device,
@@ -187,13 +187,9 @@ class SpeechRecognition:
                 batch,
                 read,
                 ANSWER,
-                parameters={
-                    "default_max_tokens": str(self.limits[1]),
-                    "intra_op_thread_count": str(self.settings.intra_op_thread_count),
-                    "max_tokens": str(self.limits[0]),
-                    "pad_token_id": str(self.rules.end[0]),
-                    "rules": json.dumps(asdict(self.rules)),
-                },
+                parameters=answer_parameters(
+                    self.limits, self.rules, self.rules.end[0], self.settings
+                ),
             ),
             ensemble(
                 spec.name,

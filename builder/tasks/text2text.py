@@ -1,8 +1,7 @@
 """Text to text: an encoder-decoder checkpoint (T5, BART, Marian ...)."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from builder.spec.task import TaskSpec
 from builder.tasks.checkpoint import CheckpointFiles
 from builder.tasks.generation import (
     answer_limits,
+    answer_parameters,
     end_tokens,
     generation_config,
     generation_of,
@@ -146,14 +146,7 @@ class Text2Text(TextKind):
 
     def post_parameters(self) -> Mapping[str, str]:
         """Limits and rules."""
-        settings = self.settings
-        return {
-            "default_max_tokens": str(self.limits[1]),
-            "intra_op_thread_count": str(settings.intra_op_thread_count),
-            "max_tokens": str(self.limits[0]),
-            "pad_token_id": str(self.pad_token_id),
-            "rules": json.dumps(asdict(self.rules)),
-        }
+        return answer_parameters(self.limits, self.rules, self.pad_token_id, self.settings)
 
     def configs(self) -> list[ModelConfig]:
         """Every model config, the ensemble last."""
