@@ -2,7 +2,7 @@
 
 Triton's batcher joins requests of equal shape only, and hands a batch over as soon as the next
 request has another shape; requests with token ids of unequal length so mostly run alone. Requests
-with texts are all of one shape: this stage gets them joined, tokenizes them at once, and asks the
+with texts are all of one shape: this stage gets them joined, tokenizes each text, and asks the
 graph for batches of about equal length (business logic scripting,
 https://github.com/triton-inference-server/python_backend#business-logic-scripting).
 """
