@@ -1,5 +1,6 @@
 """An ONNX file brought to the opset and IR that a release loads, where that loses nothing."""
 
+import copy
 import shutil
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def write_fitted(
     folder: Path,
     *,
     batched: bool,
-) -> list[str]:
+) -> None:
     """Write `model.onnx` and its weights; a file that fits is copied byte for byte.
 
     Args:
@@ -35,40 +36,29 @@ def write_fitted(
         folder: The model's version folder.
         batched: Whether the outputs lack the batch dim.
 
-    Returns:
-        What was changed, in words; empty for a copy.
-
     Raises:
         ExportError: the file can't be brought to what the release loads.
     """
-    model = _copy(source.model)
-    changes = []
-    if source.opset > limits.opset:
-        model = _converted(source, limits)
-        changes.append(f"opset {source.opset} -> {limits.opset}")
+    converted = source.opset > limits.opset
+    model = _converted(source, limits) if converted else copy.deepcopy(source.model)
+    changed = converted or source.model.ir_version > limits.ir_version
     if source.model.ir_version > limits.ir_version:
         _check_types(source, limits)
-        changes.append(f"IR {source.model.ir_version} -> {limits.ir_version}")
     model.ir_version = min(source.model.ir_version, limits.ir_version)
     wanted = {tensor.name: tensor.dims for tensor in outputs}
-    kept = [value for value in model.graph.output if value.name in wanted]
-    dropped = len(model.graph.output) - len(kept)
-    if dropped:
-        changes.append(f"{dropped} outputs left out")
+    kept = [copy.deepcopy(value) for value in model.graph.output if value.name in wanted]
+    changed |= len(kept) < len(model.graph.output)
     for value in kept:
-        if _state_dims(value, wanted[value.name], batched=batched):
-            changes.append(f"dims of {value.name}")
+        changed |= _state_dims(value, wanted[value.name], batched=batched)
     target = folder / "model.onnx"
-    if source.opset <= limits.opset:
+    if not converted:
         _copy_data(source, folder)  # else the weights are in the model now
-    if not changes:
+    if not changed:
         shutil.copyfile(source.path, target)
-        return []
-    outputs_kept = [_copy_value(value) for value in kept]
+        return
     del model.graph.output[:]
-    model.graph.output.extend(outputs_kept)
+    model.graph.output.extend(kept)
     onnx.save_model(model, str(target))
-    return changes
 
 
 def _state_dims(value: onnx.ValueInfoProto, dims: list[int], *, batched: bool) -> bool:
@@ -80,18 +70,6 @@ def _state_dims(value: onnx.ValueInfoProto, dims: list[int], *, batched: bool) -
             dim.dim_value = size
             changed = True
     return changed
-
-
-def _copy_value(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
-    copy = onnx.ValueInfoProto()
-    copy.CopyFrom(value)
-    return copy
-
-
-def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    return copy
 
 
 def _copy_data(source: OnnxSource, folder: Path) -> None:
