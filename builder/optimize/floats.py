@@ -43,7 +43,7 @@ def store_as(model: ir.Model, precision: Literal["fp16", "bf16"]) -> None:
         narrowed = lazy_constant(graph, f"{name}_{precision}", dtype, tensor.shape.numpy(), narrow)
         nodes = {user.node for user in users}
         first = next(node for node in graph if node in nodes)
-        (wide,) = insert(first, "Cast", [narrowed], attributes={"to": ir.DataType.FLOAT.value})
+        wide = insert(first, "Cast", [narrowed], attributes={"to": ir.DataType.FLOAT.value})
         wide.shape, wide.type = value.shape, ir.TensorType(ir.DataType.FLOAT)
         value.replace_all_uses_with(wide)
         del graph.initializers[name]

@@ -58,7 +58,7 @@ def _approximate_gelu(model: ir.Model) -> None:
     """`Gelu` and `BiasGelu` by their tanh approximation."""
     for node in list(model.graph):
         if node.domain == CONTRIB and node.op_type in {"Gelu", "BiasGelu"}:
-            (output,) = insert(node, "FastGelu", list(node.inputs), domain=CONTRIB)
+            output = insert(node, "FastGelu", list(node.inputs), domain=CONTRIB)
             replace(node, output)
 
 
@@ -73,9 +73,9 @@ def _split_skip_norms(model: ir.Model) -> None:
             continue
         x, skip, weight, shift, *rest = node.inputs
         if rest and rest[0] is not None:
-            (x,) = insert(node, "Add", [x, rest[0]])
-        (total,) = insert(node, "Sum", [x, skip])
-        (normal,) = insert(
+            x = insert(node, "Add", [x, rest[0]])
+        total = insert(node, "Sum", [x, skip])
+        normal = insert(
             node,
             "LayerNormalization",
             [total, weight, shift],

@@ -98,7 +98,7 @@ def quantize_dynamic(
     for product in _chosen(model, keep):
         weights, scales = _int8_weights(model.graph, product, _most(reduce_range))
         bias, last = _bias(product)
-        (output,) = insert(
+        output = insert(
             product.node,
             "DynamicQuantizeMatMul",
             [product.x, weights, scales, None, bias],
@@ -143,43 +143,42 @@ def quantize_static(
                 constant(graph, f"{x.name}_scale", scale),
                 constant(graph, f"{x.name}_zero", zero),
             ]
-            (bytes_,) = insert(product.node, "QuantizeLinear", [x, *pair])
-            (rounded[x],) = insert(product.node, "DequantizeLinear", [bytes_, *pair])
+            bytes_ = insert(product.node, "QuantizeLinear", [x, *pair])
+            rounded[x] = insert(product.node, "DequantizeLinear", [bytes_, *pair])
         weights, scales = _int8_weights(graph, product, _most(reduce_range))
         zeros = constant(graph, f"zeros_{product.shape[1]}", np.zeros(product.shape[1], np.int8))
-        (weights,) = insert(
+        weights = insert(
             product.node, "DequantizeLinear", [weights, scales, zeros], attributes={"axis": 1}
         )
-        (output,) = insert(product.node, "MatMul", [rounded[x], weights])
+        output = insert(product.node, "MatMul", [rounded[x], weights])
         if product.bias is not None:
-            (output,) = insert(product.node, "Add", [output, product.bias])
+            output = insert(product.node, "Add", [output, product.bias])
         replace(product.node, output)
 
 
 @functools.cache
-def _blocks_of(bits: int, block_size: int) -> Any:
+def _blocks_of(block_size: int) -> Any:
     """ONNX Runtime's own block-wise quantizer of one matrix."""
     level = logging.getLogger().level
     nbits = importlib.import_module("onnxruntime.quantization.matmul_nbits_quantizer")
     logging.getLogger().setLevel(level)  # the module's import lets every library log
     config = nbits.DefaultWeightOnlyQuantConfig(
-        block_size=block_size, is_symmetric=True, accuracy_level=INT8_ACCUMULATION, bits=bits
+        block_size=block_size, is_symmetric=True, accuracy_level=INT8_ACCUMULATION, bits=4
     )
     return nbits.DefaultWeightOnlyQuantizer(config)
 
 
-def quantize_blocks(model: ir.Model, *, bits: int = 4, block_size: int = 32) -> None:
-    """Weights in blocks of integers (`MatMulNBits`), activations as they are.
+def quantize_blocks(model: ir.Model, *, block_size: int = 32) -> None:
+    """Weights in blocks of 4-bit integers (`MatMulNBits`), activations as they are.
 
     Args:
         model: Changed in place.
-        bits: 4, or 8, which ONNX Runtime takes since 1.22.
         block_size: Values to a scale.
 
     Raises:
         ExportError: there is nothing to quantize.
     """
-    graph, quantizer = model.graph, _blocks_of(bits, block_size)
+    graph, quantizer = model.graph, _blocks_of(block_size)
     for product in _chosen(model):
         rows, columns = product.shape
         blocks = -(-rows // block_size)
@@ -196,9 +195,9 @@ def quantize_blocks(model: ir.Model, *, bits: int = 4, block_size: int = 32) -> 
             )[1]
             return result.reshape(-1)
 
-        name = f"{product.weight.name}{'_t' if product.transposed else ''}_int{bits}"
+        name = f"{product.weight.name}{'_t' if product.transposed else ''}_int4"
         weights = lazy_constant(
-            graph, name, ir.DataType.UINT8, (columns, blocks, block_size * bits // 8), packed
+            graph, name, ir.DataType.UINT8, (columns, blocks, block_size // 2), packed
         )
         scales = lazy_constant(
             graph,
@@ -207,7 +206,7 @@ def quantize_blocks(model: ir.Model, *, bits: int = 4, block_size: int = 32) -> 
             (columns * blocks,),
             block_scales,
         )
-        (output,) = insert(
+        output = insert(
             product.node,
             "MatMulNBits",
             [product.x, weights, scales],
@@ -215,11 +214,11 @@ def quantize_blocks(model: ir.Model, *, bits: int = 4, block_size: int = 32) -> 
             attributes={
                 "K": rows,
                 "N": columns,
-                "bits": bits,
+                "bits": 4,
                 "block_size": block_size,
                 "accuracy_level": INT8_ACCUMULATION,
             },
         )
         if product.bias is not None:
-            (output,) = insert(product.node, "Add", [output, product.bias])
+            output = insert(product.node, "Add", [output, product.bias])
         replace(product.node, output)

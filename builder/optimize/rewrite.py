@@ -66,16 +66,13 @@ def insert(
     inputs: Sequence[ir.Value | None],
     *,
     domain: str = "",
-    outputs: int = 1,
     attributes: Mapping[str, Any] | None = None,
-) -> list[ir.Value]:
-    """Put a node before another and give its outputs back."""
-    node = ir.node(
-        op_type, inputs, domain=domain, num_outputs=outputs, attributes=dict(attributes or {})
-    )
+) -> ir.Value:
+    """Put a node before another and give its output back."""
+    node = ir.node(op_type, inputs, domain=domain, attributes=dict(attributes or {}))
     assert before.graph is not None
     before.graph.insert_before(before, node)
-    return list(node.outputs)
+    return node.outputs[0]
 
 
 def replace(node: ir.Node, output: ir.Value) -> None:
