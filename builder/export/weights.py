@@ -6,7 +6,7 @@ https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.
 import importlib
 import logging
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import onnx
 
@@ -16,11 +16,20 @@ from builder.spec.language import WeightFormat
 
 _BITS: Final[dict[WeightFormat, int]] = {"int8": 8, "int4": 4}
 
-_INT8_ACCUMULATION: Final = 4
-"""`accuracy_level`: activations are rounded to int8 by block, where the CPU has the instructions.
+INT8_ACCUMULATION: Final = 4
+"""`accuracy_level` of MatMulNBits: activations are rounded to int8 by block, where the CPU has the
+instructions.
 
 Level 0 unpacks the weights to fp32 and was 3 to 4 times slower here at every batch size.
 """
+
+
+def nbits_quantizer() -> Any:
+    """ONNX Runtime's module of block-wise quantizers, imported where it is needed."""
+    level = logging.getLogger().level
+    module = importlib.import_module("onnxruntime.quantization.matmul_nbits_quantizer")
+    logging.getLogger().setLevel(level)  # the module's import lets every library log
+    return module
 
 
 def quantize_weights(path: Path, weights: WeightFormat, block_size: int) -> None:
@@ -37,9 +46,7 @@ def quantize_weights(path: Path, weights: WeightFormat, block_size: int) -> None
     Raises:
         ExportError: nothing was quantized.
     """
-    level = logging.getLogger().level
-    nbits = importlib.import_module("onnxruntime.quantization.matmul_nbits_quantizer")
-    logging.getLogger().setLevel(level)  # the module's import lets every library log
+    nbits = nbits_quantizer()
     logging.getLogger(nbits.__name__).setLevel(logging.ERROR)
     model = onnx.load(path)
     quantizer = nbits.MatMulNBitsQuantizer(
@@ -47,7 +54,7 @@ def quantize_weights(path: Path, weights: WeightFormat, block_size: int) -> None
         bits=_BITS[weights],
         block_size=block_size,
         is_symmetric=True,
-        accuracy_level=_INT8_ACCUMULATION,
+        accuracy_level=INT8_ACCUMULATION,
     )
     quantizer.process()
     model = quantizer.model.model

@@ -10,24 +10,20 @@ https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 """
 
 import functools
-import importlib
-import logging
 from collections.abc import Collection, Mapping
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from builder.errors import ExportError
+from builder.export.weights import INT8_ACCUMULATION, nbits_quantizer
 from builder.optimize.products import Product, products
 from builder.optimize.rewrite import CONTRIB, constant, insert, lazy_constant, replace
 
 Range = tuple[float, float]
 """Smallest and largest value of an activation."""
-
-INT8_ACCUMULATION: Final = 4
-"""`accuracy_level` of MatMulNBits: activations are rounded to int8 by block."""
 
 
 def _most(reduce_range: bool) -> int:
@@ -159,9 +155,7 @@ def quantize_static(
 @functools.cache
 def _blocks_of(block_size: int) -> Any:
     """ONNX Runtime's own block-wise quantizer of one matrix."""
-    level = logging.getLogger().level
-    nbits = importlib.import_module("onnxruntime.quantization.matmul_nbits_quantizer")
-    logging.getLogger().setLevel(level)  # the module's import lets every library log
+    nbits = nbits_quantizer()
     config = nbits.DefaultWeightOnlyQuantConfig(
         block_size=block_size, is_symmetric=True, accuracy_level=INT8_ACCUMULATION, bits=4
     )
