@@ -13,6 +13,7 @@ import onnxruntime as ort
 import torch
 
 from benchmarks._commit import commit
+from builder.steps import Progress
 
 THREADS = 2
 PAUSE = 0.03
@@ -102,11 +103,5 @@ def settle(seconds: float) -> None:
         time.sleep(2)
 
 
-class Unseen:
+class Unseen(Progress):
     """A build's progress that nobody reads."""
-
-    def start(self, steps: int) -> None:
-        """Nothing to show."""
-
-    def step(self, text: str) -> None:
-        """Nothing to show."""

@@ -33,6 +33,7 @@ from benchmarks.timing import machine
 from builder.builds import build_of
 from builder.spec.load import load_any_spec
 from builder.spec.task import TaskSpec
+from builder.steps import Progress
 
 ROOT = Path(__file__).parents[2]
 SPEC = ROOT / "specs" / "minilm.yaml"
@@ -54,10 +55,7 @@ OURS: dict[str, dict[str, Any]] = {
 }
 
 
-class _Steps:
-    def start(self, steps: int) -> None:
-        """Nothing to show."""
-
+class _Steps(Progress):
     def step(self, text: str) -> None:
         """Show it."""
         print(f"  {text}", flush=True)

@@ -21,9 +21,9 @@ class StepTimes:
         self._steps.append((text, time.perf_counter()))
         self._shown.step(text)
 
-    def __getattr__(self, name: str) -> object:
-        # Whatever else a progress can show.
-        return getattr(self._shown, name)
+    def detail(self, text: str) -> None:
+        """How far the step is."""
+        self._shown.detail(text)
 
     def seconds(self) -> list[tuple[str, float]]:
         """Steps and how long each took, the last one until now."""

@@ -163,10 +163,7 @@ class ArtifactMaker:
         )
 
     def _told(self, name: str) -> Told:
-        detail = getattr(self._progress, "detail", None)
-
         def told(done: int, total: int) -> None:
-            if detail is not None:
-                detail(f"calibrate {name}: {done} of {total}")
+            self._progress.detail(f"calibrate {name}: {done} of {total}")
 
         return told

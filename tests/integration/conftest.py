@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from builder.serve import TritonServer
+from builder.steps import Progress
 
 Serve = Callable[..., TritonServer]
 WriteModel = Callable[..., Path]
@@ -66,14 +67,8 @@ def write_model() -> WriteModel:
     return write
 
 
-class Steps:
+class Steps(Progress):
     """A build's progress, not shown."""
-
-    def start(self, steps: int) -> None:
-        """Nothing to show."""
-
-    def step(self, text: str) -> None:
-        """Nothing to show."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from builder.arr_coc.reference import Reference
 from builder.build import Build
 from builder.serve import TritonServer
 from builder.spec.models import Spec
+from builder.steps import Progress
 from clients import GenerationOptions, Question, answer
 from examples.tiny.make_checkpoint import make_checkpoint
 
@@ -23,10 +24,8 @@ PHOTOS = ("chelsea.png", "coffee.png", "rocket.jpg")
 QUESTION = "What colour is the cup?"
 
 
-class Quiet:
-    def start(self, steps: int) -> None: ...
-
-    def step(self, text: str) -> None: ...
+class Quiet(Progress):
+    """A build's progress, not shown."""
 
 
 @contextmanager

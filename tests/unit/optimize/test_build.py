@@ -10,6 +10,7 @@ from builder.cache.store import Store
 from builder.errors import BuilderError, ParityError, SpecError
 from builder.publish.manifest import read_manifest
 from builder.spec.task import TaskSpec
+from builder.steps import Progress
 from builder.tasks.build import TaskBuild
 from examples.tiny.tasks import labels, save_text_model
 
@@ -21,14 +22,11 @@ LOOSE = {
 }
 
 
-class Steps:
+class Steps(Progress):
     """Keeps what a build tells."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
-
-    def start(self, steps: int) -> None:
-        """Nothing."""
 
     def step(self, text: str) -> None:
         self.texts.append(text)

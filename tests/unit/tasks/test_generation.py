@@ -35,6 +35,7 @@ from builder.spec.load import load_any_spec
 from builder.spec.models import Tolerance
 from builder.spec.releases import onnx_limits
 from builder.spec.task import TaskCheckpoint, TaskSpec
+from builder.steps import Progress
 from builder.tasks import seq2seq
 from builder.tasks.build import TaskBuild
 from builder.tasks.checkpoint import open_checkpoint
@@ -48,10 +49,8 @@ from examples.tiny.generation import (
 )
 
 
-class Quiet:
-    def start(self, steps: int) -> None: ...
-
-    def step(self, text: str) -> None: ...
+class Quiet(Progress):
+    """A build's progress, not shown."""
 
 
 @pytest.fixture(scope="module")
