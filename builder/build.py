@@ -1,5 +1,6 @@
 """A build: export, verify, render, validate, publish, in this order."""
 
+import functools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -7,12 +8,14 @@ from pathlib import Path
 from builder.arr_coc.checkpoint import ArrCoc, load_checkpoint, weight_files
 from builder.arr_coc.facts import SourceFacts, load_facts
 from builder.arr_coc.reference import Reference
-from builder.errors import PublishError, SpecError
+from builder.cache.stages import stage_key
+from builder.cache.store import Store
+from builder.cache.verified import put_verified, take_verified
 from builder.export.decoder import export_decoder
 from builder.export.relevance import export_relevance
 from builder.export.tensorrt import build_plan
 from builder.export.vision import export_vision
-from builder.publish.manifest import owned_models, read_manifest, sha256, write_manifest
+from builder.publish.manifest import read_manifest, sha256, write_manifest
 from builder.publish.staging import staging_folder
 from builder.render.model_config import ModelConfig
 from builder.render.pipeline import pipeline_configs
@@ -25,6 +28,7 @@ from builder.steps import (
     model_sizes,
     require_valid,
     runtime_requirements,
+    selected_models,
     write_models,
 )
 from builder.verify.artifacts import Verifier
@@ -72,26 +76,17 @@ def write_text_files(
     return configs
 
 
-def _selected(spec: Spec, only: str | None, target: Path) -> list[str]:
-    """Model names to build anew."""
-    names = [*_stage_names(spec).values(), spec.name]
-    if only is None:
-        return names
-    if only not in names:
-        raise SpecError(f"--only {only}: the spec has no such model; it has {', '.join(names)}")
-    missing = set(names) - {only} - owned_models(target)
-    if missing:
-        raise PublishError(
-            f"--only {only}: {target} has no built '{sorted(missing)[0]}' to go with it; "
-            "build everything first"
-        )
-    return [only]
-
-
 class Build:
     """One run of the builder."""
 
-    def __init__(self, spec: Spec, spec_path: Path, target: Path, progress: Progress) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        spec_path: Path,
+        target: Path,
+        progress: Progress,
+        store: Store | None = None,
+    ) -> None:
         """Prepare a build.
 
         Args:
@@ -99,7 +94,9 @@ class Build:
             spec_path: Its file; local paths in it are relative to its folder.
             target: The repository to write.
             progress: Told about each step.
+            store: The cache of artifacts; None: everything is made anew.
         """
+        self._store = store
         self._spec = spec
         self._base = spec_path.resolve().parent
         self._origin = spec_path.name
@@ -115,15 +112,14 @@ class Build:
         Raises:
             BuilderError: a step failed; the old repository is untouched.
         """
-        selected = _selected(self._spec, only, self._target)
         names = _stage_names(self._spec)
+        selected = selected_models([*names.values(), self._spec.name], only, self._target)
         exported = [stage for stage in _EXPORTS if names[stage] in selected]
         self._progress.start(4 + 2 * len(exported))
         with staging_folder(self._target) as staging:
-            self._progress.step("load checkpoint")
-            source = load_checkpoint(self._spec.checkpoint, self._base, self._spec.seed)
             self._progress.step("render configs")
-            configs = write_text_files(self._spec, source.facts, self._origin, staging.path)
+            facts = load_facts(self._spec.checkpoint, self._base)
+            configs = write_text_files(self._spec, facts, self._origin, staging.path)
             for config in configs:
                 if config.name not in selected:
                     shutil.rmtree(staging.path / config.name)
@@ -131,8 +127,8 @@ class Build:
             for stage in ("preprocess", "language"):
                 if names[stage] in selected:
                     path = staging.path / names[stage] / VERSION / "tokenizer.json"
-                    source.facts.tokenizer.backend_tokenizer.save(str(path))
-            rows = self._export(source, staging.path, exported)
+                    facts.tokenizer.backend_tokenizer.save(str(path))
+            rows = self._artifacts(staging.path, exported)
             self._progress.step("validate")
             require_valid(staging.path, self._spec.triton_release)
             self._progress.step("publish")
@@ -141,22 +137,51 @@ class Build:
         sizes = model_sizes(self._target, configs)
         return BuildReport(self._target, sizes, rows, carried)
 
-    def _export(self, source: ArrCoc, folder: Path, stages: list[str]) -> list[ParityRow]:
-        names = _stage_names(self._spec)
-        reference = Reference(self._spec, source)
-        verifier = Verifier(reference, verification_pictures(self._spec, self._base))
-        rows: list[ParityRow] = []
+    def _artifacts(self, folder: Path, stages: list[str]) -> list[ParityRow]:
+        """Write the artifacts of stages, those from the cache that are there; their parity."""
+        spec, names = self._spec, _stage_names(self._spec)
+        folders = {stage: folder / names[stage] / VERSION for stage in stages}
+        pictures = verification_pictures(spec, self._base)
+        # A checkpoint on the hub has no hashes: it is built anew.
+        store = self._store if self._hashes else None
+        keys = {
+            stage: stage_key(spec, stage, self._hashes, pictures) if store else ""
+            for stage in stages
+        }
+        found = {stage: take_verified(store, keys[stage], folders[stage]) for stage in stages}
         for stage in stages:
-            path = _artifact(stage, folder / names[stage] / VERSION)
-            self._progress.step(f"export {names[stage]}")
-            _EXPORTS[stage](source, self._spec, path)
-            self._progress.step(f"verify {names[stage]}")
-            with artifact_errors(names[stage]):
-                rows += verifier.checks()[stage](path)
-        require_parity(rows)
-        if self._spec.target == "tensorrt" and "vision" in stages:
-            self._plan(folder / names["vision"] / VERSION)
-        return rows
+            if found[stage] is not None:
+                self._progress.step(f"{names[stage]} from the cache")
+        missing = [stage for stage in stages if found[stage] is None]
+        if missing:
+            self._progress.step("load checkpoint")
+            source = load_checkpoint(spec.checkpoint, self._base, spec.seed)
+            verifier = Verifier(Reference(spec, source), pictures)
+            for stage in missing:
+                before = set(folders[stage].iterdir())
+                rows = found[stage] = self._export(stage, source, verifier, folders[stage])
+                put_verified(store, keys[stage], set(folders[stage].iterdir()) - before, rows)
+        every = [row for stage in stages for row in found[stage] or []]
+        require_parity(every)
+        if spec.target == "tensorrt" and "vision" in stages:
+            self._plan(folders["vision"])
+        return every
+
+    def _export(
+        self, stage: str, source: ArrCoc, verifier: Verifier, folder: Path
+    ) -> list[ParityRow]:
+        name, path = _stage_names(self._spec)[stage], _artifact(stage, folder)
+        self._progress.step(f"export {name}")
+        _EXPORTS[stage](source, self._spec, path)
+        self._progress.step(f"verify {name}")
+        with artifact_errors(name):
+            return verifier.checks()[stage](path)
+
+    @functools.cached_property
+    def _hashes(self) -> dict[str, str]:
+        """Name -> hash of the checkpoint's files; none where it is on the hub."""
+        files = weight_files(self._spec.checkpoint, self._base)
+        return {path.name: sha256(path) for path in files}
 
     def _plan(self, folder: Path) -> None:
         stage = self._spec.stages.vision
@@ -180,12 +205,11 @@ class Build:
         if only is not None:
             old = read_manifest(self._target).get("parity", [])
             parity += [row for row in old if row.get("artifact") != only]
-        files = weight_files(self._spec.checkpoint, self._base)
         write_manifest(
             folder,
             models=[config.name for config in configs],
             spec=self._spec.model_dump(mode="json"),
-            source={path.name: sha256(path) for path in files},
+            source=self._hashes,
             parity=parity,
         )
 

@@ -44,7 +44,7 @@ def build_of(
         return TaskBuild(spec, spec_path, target, progress, store)
     if isinstance(spec, OnnxSpec):
         return OnnxBuild(spec, spec_path, target, progress)
-    return Build(spec, spec_path, target, progress)
+    return Build(spec, spec_path, target, progress, store)
 
 
 def render_to(spec: AnySpec, spec_path: Path, folder: Path) -> list[ModelConfig]:

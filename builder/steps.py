@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from builder.errors import PublishError
+from builder.errors import PublishError, SpecError
+from builder.publish.manifest import owned_models
 from builder.render.model_config import ModelConfig
 from builder.render.sources import copy_sources
 from builder.render.templates import render_config, render_template
@@ -52,6 +53,31 @@ def runtime_requirements(target: str, *more: str) -> list[str]:
     """NumPy and the ONNX Runtime of a target, and what else Python stages import, sorted."""
     runtime = "onnxruntime" if target == "cpu" else "onnxruntime-gpu"
     return sorted(["numpy>=1.26,<2", f"{runtime}>=1.20", *more])
+
+
+def selected_models(names: list[str], only: str | None, target: Path) -> list[str]:
+    """Names of the models to build anew.
+
+    Args:
+        names: All of the spec's.
+        only: The one that is asked for; None: all.
+        target: The repository that has the others.
+
+    Raises:
+        SpecError: the spec has no such model.
+        PublishError: the repository lacks another one.
+    """
+    if only is None:
+        return names
+    if only not in names:
+        raise SpecError(f"--only {only}: the spec has no such model; it has {', '.join(names)}")
+    missing = sorted(set(names) - {only} - owned_models(target))
+    if missing:
+        raise PublishError(
+            f"--only {only}: {target} has no built '{missing[0]}' to go with it; "
+            "build everything first"
+        )
+    return [only]
 
 
 def write_models(

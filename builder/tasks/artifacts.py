@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from builder.cache.key import cache_key
+from builder.cache.stages import SERVING
 from builder.cache.store import Store
+from builder.cache.verified import put_verified, take_verified
 from builder.optimize.artifact import Outcome, Surroundings, make_artifact
 from builder.optimize.calibration import Told
 from builder.publish.manifest import sha256
-from builder.spec.models import Tolerance
 from builder.spec.releases import onnx_limits
 from builder.spec.task import TaskSpec
 from builder.steps import Progress
 from builder.tasks.export import export_graph
-from builder.tasks.kind import Graph, Kind
+from builder.tasks.kind import Artifact, Graph, Kind
 from builder.tasks.parity import verify_graph
 from builder.tasks.records import accuracy_of, inputs_of, read_records
 from builder.verify.measure import ParityRow, artifact_errors
@@ -38,11 +39,6 @@ class Made:
 
     rows: list[ParityRow]
     outcome: dict[str, Any]
-
-
-def _row(values: dict[str, Any]) -> ParityRow:
-    fields = {name: value for name, value in values.items() if name != "passed"}
-    return ParityRow(**{**fields, "tolerance": Tolerance(**fields["tolerance"])})
 
 
 def _files(path: Path) -> list[Path]:
@@ -100,7 +96,7 @@ class ArtifactMaker:
         if facts is None:
             return None
         self._progress.step(f"{name} from the cache")
-        return Made([_row(row) for row in facts["rows"]], facts["outcome"])
+        return Made([ParityRow.of(row) for row in facts["rows"]], facts["outcome"])
 
     def make(self, graph: Graph, folder: Path) -> Made:
         """Export, optimize and verify a graph, and keep it in the cache.
@@ -120,19 +116,51 @@ class ArtifactMaker:
             self._store.put(self._key(graph.name), _files(folder / FILE), facts)
         return made
 
+    def export(self, graph: Graph, path: Path) -> None:
+        """Write a graph as it is exported, from the cache where it is there.
+
+        Raises:
+            ExportError: it can't be exported.
+        """
+        key = self._export_key(graph.name) if self._store else ""
+        if self._store and self._store.take(key, path.parent) is not None:
+            self._progress.step(f"export of {graph.name} from the cache")
+            return
+        self._progress.step(f"export {graph.name}")
+        spec = self._spec
+        export_graph(graph, path, spec.model.exporter, onnx_limits(spec.triton_release))
+        if self._store:
+            self._store.put(key, _files(path), {})
+
+    def own(self, artifact: Artifact, folder: Path) -> list[ParityRow]:
+        """Write what a kind exports itself, and its parity; both from the cache where they are.
+
+        Raises:
+            BuilderError: it can't be exported, or does not run.
+        """
+        key = self._own_key(artifact.name) if self._store else ""
+        rows = take_verified(self._store, key, folder)
+        if rows is not None:
+            self._progress.step(f"{artifact.name} from the cache")
+            return rows
+        before = set(folder.iterdir())
+        self._progress.step(f"export {artifact.name}")
+        artifact.export(folder, onnx_limits(self._spec.triton_release))
+        self._progress.step(f"verify {artifact.name}")
+        with artifact_errors(artifact.name):
+            rows = artifact.verify(folder)
+        put_verified(self._store, key, set(folder.iterdir()) - before, rows)
+        return rows
+
+    def _own_key(self, name: str) -> str:
+        spec = self._spec.model_dump(mode="json", exclude={"generation": SERVING})
+        return cache_key({"own": name, "spec": spec, "from": self._hashes})
+
     def _make(self, graph: Graph, path: Path, candidates: Path) -> Outcome:
         spec = self._spec
         exported = candidates / "exported"
         exported.mkdir()
-        key = self._export_key(graph.name) if self._store else ""
-        if not (self._store and self._store.take(key, exported) is not None):
-            self._progress.step(f"export {graph.name}")
-            limits = onnx_limits(spec.triton_release)
-            export_graph(graph, exported / FILE, spec.model.exporter, limits)
-            if self._store:
-                self._store.put(key, _files(exported / FILE), {})
-        else:
-            self._progress.step(f"export of {graph.name} from the cache")
+        self.export(graph, exported / FILE)
         self._progress.step(f"optimize and verify {graph.name}")
         with artifact_errors(graph.name):
             around = self._surroundings(graph)

@@ -5,12 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from builder.cache.store import Store
-from builder.errors import PublishError, SpecError
-from builder.publish.manifest import owned_models, read_manifest, write_manifest
+from builder.publish.manifest import read_manifest, write_manifest
 from builder.publish.staging import staging_folder
 from builder.render.model_config import ModelConfig
 from builder.spec.engines import OpenVino
-from builder.spec.releases import onnx_limits
 from builder.spec.task import TaskSpec
 from builder.steps import (
     VERSION,
@@ -19,6 +17,7 @@ from builder.steps import (
     drift,
     model_sizes,
     require_valid,
+    selected_models,
     write_models,
 )
 from builder.tasks.artifacts import FILE, ArtifactMaker
@@ -30,8 +29,7 @@ from builder.tasks.engines import (
     save_checkpoint,
     torch_run,
 )
-from builder.tasks.export import export_graph
-from builder.tasks.kind import Artifact, Graph, Kind, WithArtifacts
+from builder.tasks.kind import Graph, Kind, WithArtifacts
 from builder.tasks.parity import verify_run
 from builder.tasks.registry import kind_of
 from builder.verify.measure import ParityRow, artifact_errors, require_parity
@@ -94,7 +92,7 @@ class TaskBuild:
         spec, progress = self._spec, self._progress
         kind = kind_of(spec, self._base)
         names = [config.name for config in kind.configs()]
-        selected = self._selected(names, only)
+        selected = selected_models(names, only, self._target)
         graphs = {name for name in selected if name not in kind.stages() and name != spec.name}
         own = kind.artifacts() if isinstance(kind, WithArtifacts) else []
         artifacts = [artifact for artifact in own if artifact.name in selected]
@@ -106,9 +104,10 @@ class TaskBuild:
             for name in set(names) - set(selected):
                 shutil.rmtree(staging.path / name)
                 shutil.copytree(self._target / name, staging.path / name)
-            rows, precision = self._graphs(kind, configs, graphs, staging.path)
+            maker = ArtifactMaker(spec, self._base, kind, self._store, progress)
+            rows, precision = self._graphs(kind, maker, configs, graphs, staging.path)
             for artifact in artifacts:
-                rows += self._own_artifact(artifact, staging.path / artifact.name / VERSION)
+                rows += maker.own(artifact, staging.path / artifact.name / VERSION)
             require_parity(rows)
             progress.step("validate")
             require_valid(staging.path, spec.triton_release)
@@ -131,32 +130,16 @@ class TaskBuild:
         sizes = model_sizes(self._target, configs)
         return BuildReport(self._target, sizes, rows, carried, precision)
 
-    def _selected(self, names: list[str], only: str | None) -> list[str]:
-        if only is None:
-            return names
-        if only not in names:
-            raise SpecError(f"--only {only}: the spec has no such model; it has {', '.join(names)}")
-        missing = sorted(set(names) - {only} - owned_models(self._target))
-        if missing:
-            raise PublishError(
-                f"--only {only}: {self._target} has no built '{missing[0]}' to go with it; "
-                "build everything first"
-            )
-        return [only]
-
-    def _own_artifact(self, artifact: Artifact, folder: Path) -> list[ParityRow]:
-        self._progress.step(f"export {artifact.name}")
-        artifact.export(folder, onnx_limits(self._spec.triton_release))
-        self._progress.step(f"verify {artifact.name}")
-        with artifact_errors(artifact.name):
-            return artifact.verify(folder)
-
     def _graphs(
-        self, kind: Kind, configs: list[ModelConfig], names: set[str], folder: Path
+        self,
+        kind: Kind,
+        maker: ArtifactMaker,
+        configs: list[ModelConfig],
+        names: set[str],
+        folder: Path,
     ) -> tuple[list[ParityRow], dict[str, Any]]:
         """Write the artifacts of the graphs named; their parity, and what was measured of each."""
         native = self._spec.model.engine == "onnxruntime"
-        maker = ArtifactMaker(self._spec, self._base, kind, self._store, self._progress)
         folders = {name: folder / name / VERSION for name in sorted(names)}
         found = {name: maker.take(name, folders[name]) for name in folders} if native else {}
         made = {name: artifact for name, artifact in found.items() if artifact is not None}
@@ -171,16 +154,18 @@ class TaskBuild:
                     made[graph.name] = maker.make(graph, folders[graph.name])
                     rows += made[graph.name].rows
                 else:
-                    rows += self._on_engine(graph, named[graph.name], folders[graph.name])
+                    rows += self._on_engine(maker, graph, named[graph.name], folders[graph.name])
         return rows, {name: artifact.outcome for name, artifact in made.items()}
 
-    def _on_engine(self, graph: Graph, config: ModelConfig, folder: Path) -> list[ParityRow]:
+    def _on_engine(
+        self, maker: ArtifactMaker, graph: Graph, config: ModelConfig, folder: Path
+    ) -> list[ParityRow]:
         spec, path = self._spec, folder / FILE
-        self._progress.step(f"export {graph.name}")
         if spec.model.engine == "torch":
+            self._progress.step(f"export {graph.name}")
             save_checkpoint(graph, folder)
         else:
-            export_graph(graph, path, spec.model.exporter, onnx_limits(spec.triton_release))
+            maker.export(graph, path)
         self._progress.step(f"verify {graph.name}")
         samples = list(graph.samples())
         with artifact_errors(graph.name):

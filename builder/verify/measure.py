@@ -1,6 +1,6 @@
 """How far two tensors are apart."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -46,6 +46,12 @@ class ParityRow:
     def as_dict(self) -> dict[str, Any]:
         """The row for the manifest."""
         return {**asdict(self), "tolerance": self.tolerance.model_dump(), "passed": self.passed}
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "ParityRow":
+        """The row that `as_dict` wrote down."""
+        fields = {name: value for name, value in values.items() if name != "passed"}
+        return cls(**{**fields, "tolerance": Tolerance(**fields["tolerance"])})
 
 
 def compare(

@@ -9,10 +9,12 @@ import onnx
 import pytest
 import yaml
 from onnx import numpy_helper
+from safetensors.torch import load_file, save_file
 
 from builder import build as build_module
 from builder.arr_coc.checkpoint import ArrCoc
 from builder.build import Build, rendered_drift
+from builder.cache.store import Store
 from builder.errors import (
     BuilderError,
     CheckpointError,
@@ -58,9 +60,11 @@ def write_spec(folder: Path, source: Path = CHECKPOINT, **changes: object) -> Pa
     return path
 
 
-def run(spec_path: Path, target: Path, only: str | None = None) -> _Steps:
+def run(
+    spec_path: Path, target: Path, only: str | None = None, store: Store | None = None
+) -> _Steps:
     steps = _Steps()
-    Build(load_spec(spec_path), spec_path, target, steps).run(only)
+    Build(load_spec(spec_path), spec_path, target, steps, store).run(only)
     return steps
 
 
@@ -119,6 +123,45 @@ def test_only_needs_a_known_name_and_a_built_repository(
     with pytest.raises(PublishError, match="build everything first"):
         run(built[0], tmp_path / "empty", only="vision")
     assert not (tmp_path / "empty").exists()
+
+
+def test_an_unchanged_stage_comes_from_the_cache(tmp_path: Path) -> None:
+    store, target = Store(tmp_path / "cache"), tmp_path / "repo"
+    first = run(write_spec(tmp_path), target, store=store)
+    made = read_manifest(target)
+    assert "export vision" in first.seen and "from the cache" not in " ".join(first.seen)
+
+    again = run(write_spec(tmp_path), target, store=store)
+    cached = [f"{name} from the cache" for name in ("vision", "relevance", "language")]
+    assert again.seen == ["render configs", *cached, "validate", "publish"]
+    assert read_manifest(target)["files"] == made["files"]
+    assert read_manifest(target)["parity"] == made["parity"]
+
+    # How it is served changes no graph.
+    served = {
+        "vision": {"dynamic_batching": {"max_queue_delay_microseconds": 700}},
+        "language": {"max_sequence_length": 256, "slots": 3},
+    }
+    other = run(write_spec(tmp_path, name="other", stages=served), tmp_path / "other", store=store)
+    assert set(cached) < set(other.seen)
+    assert "700" in (tmp_path / "other" / "vision" / "config.pbtxt").read_text()
+
+    # One stage's own weights are not another's.
+    small = {"language": {"max_sequence_length": 256, "weights": "int8"}}
+    changed = run(write_spec(tmp_path, stages=small), target, store=store)
+    assert cached[:2] == changed.seen[1:3] and "export language" in changed.seen
+
+    fewer = run(write_spec(tmp_path, kept_tokens=8), target, store=store)
+    assert {"export relevance", "load checkpoint"} < set(fewer.seen)
+
+
+def test_another_checkpoint_is_not_taken_from_the_cache(tmp_path: Path, broken: Path) -> None:
+    store = Store(tmp_path / "cache")
+    run(write_spec(tmp_path, broken), tmp_path / "repo", store=store)
+    weights = load_file(broken / "arr_coc.safetensors")
+    save_file({k: v * 0.5 for k, v in weights.items()}, broken / "arr_coc.safetensors")
+    steps = run(write_spec(tmp_path, broken), tmp_path / "repo", store=store)
+    assert "export relevance" in steps.seen
 
 
 def test_an_artifact_over_tolerance_publishes_nothing(

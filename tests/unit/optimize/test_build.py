@@ -103,6 +103,14 @@ def test_an_unchanged_model_is_not_made_again(folder: Path, tmp_path: Path) -> N
     assert exported(steps)
 
 
+def test_another_engine_shares_the_export(folder: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "cache")
+    build(folder, {}, store)
+    report, steps = build(folder, {"engine": "openvino", "openvino": {"threads": 1}}, store)
+    assert f"export of {MODEL} from the cache" in steps.texts and not exported(steps)
+    assert f"verify {MODEL}" in steps.texts and all(row.passed for row in report.parity)
+
+
 def test_no_cache_no_leftovers(folder: Path) -> None:
     _, steps = build(folder, {"precision": "int8-dynamic"})
     _, again = build(folder, {"precision": "int8-dynamic"})

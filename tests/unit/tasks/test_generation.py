@@ -24,8 +24,10 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
+from builder.cache.store import Store
 from builder.errors import BuilderError, CheckpointError, SpecError
 from builder.export.decoder import at_precision
+from builder.publish.manifest import read_manifest
 from builder.render.sources import copy_sources
 from builder.render.templates import render_template
 from builder.runtime.models.log_mel.spectrogram import AudioError
@@ -321,6 +323,32 @@ def test_quantized_weights_have_a_tolerance_of_their_own(folder: Path, tmp_path:
     with pytest.raises(BuilderError, match="nothing was published; over tolerance"):
         TaskBuild(spec, folder / "spec.yaml", tmp_path / "never", Quiet()).run()
     assert not (tmp_path / "never").exists()
+
+
+def test_a_decoder_comes_from_the_cache(folder: Path, tmp_path: Path) -> None:
+    store, name = Store(tmp_path / "cache"), spec_of("llama").name
+    texts: list[str] = []
+
+    class Steps(Quiet):
+        def step(self, text: str) -> None:
+            texts.append(text)
+
+    def build(**generation: Any) -> dict[str, Any]:
+        texts.clear()
+        spec = spec_of("llama", generation=generation)
+        TaskBuild(spec, folder / "spec.yaml", tmp_path / "repository", Steps(), store).run()
+        return read_manifest(tmp_path / "repository")
+
+    first = build()
+    assert "from the cache" not in " ".join(texts)
+    second = build(slots=3)  # how it is served, not what it is
+    assert f"{name} from the cache" in texts
+    assert not any(text.startswith("export") for text in texts)
+    assert second["parity"] == first["parity"]
+    decoder = f"{name}/1/decoder.onnx"
+    assert second["files"][decoder] == first["files"][decoder]
+    build(weights="int8", weight_block_size=16)
+    assert any(text.startswith("export") for text in texts)
 
 
 @pytest.mark.slow

@@ -1,0 +1,39 @@
+"""What the artifact of an arr-coc stage is made from, and what only says how it is served."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from builder.cache.key import cache_key
+from builder.spec.language import DecoderEngine
+from builder.spec.models import Spec
+
+_SHAPING: Final = {"precision", "weights", "weight_block_size"}
+SERVING: Final = set(DecoderEngine.model_fields) - _SHAPING
+"""Keys of a decoder engine that its graph does not depend on."""
+_BATCHED: Final = {"max_batch_size", "dynamic_batching", "instances", "onnxruntime"}
+
+
+def stage_key(spec: Spec, stage: str, files: Mapping[str, str], pictures: Sequence[bytes]) -> str:
+    """The key of a stage's verified artifact.
+
+    Args:
+        spec: The spec.
+        stage: `vision`, `relevance` or `language`.
+        files: Name -> hash of the checkpoint's files.
+        pictures: What it is verified with.
+    """
+    own = getattr(spec.stages, stage).model_dump(mode="json", exclude=SERVING | _BATCHED)
+    shared = spec.model_dump(
+        mode="json",
+        exclude={
+            "name": True,
+            "stages": True,
+            "checkpoint": {"path"},
+            "limits": {"max_image_pixels", "default_max_tokens"},
+        },
+    )
+    seen = [hashlib.sha256(picture).hexdigest() for picture in pictures]
+    return cache_key(
+        {"stage": stage, "own": own, "spec": shared, "from": dict(files), "pictures": seen}
+    )
