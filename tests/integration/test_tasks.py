@@ -313,6 +313,20 @@ def test_labels_that_cannot_be_used_are_refused(served: TritonServer) -> None:
         assert caught.value.status() == "StatusCode.INVALID_ARGUMENT"
 
 
+def test_a_text_model_that_is_away_is_no_fault_of_the_client(
+    served: TritonServer, root: Path, serve_repository: Serve
+) -> None:
+    del served  # its repository is served again
+    with serve_repository(root / "match_repository", explicit=True) as server:
+        server.client.load_model("match")
+        sent = [images(picture(0)), tensor("LABELS", ["cat"])]
+        with pytest.raises(InferenceServerException, match="match_text_model") as caught:
+            server.client.infer("match", sent)
+        assert caught.value.status() == "StatusCode.INTERNAL"
+        server.client.load_model("match_text_model")
+        assert server.client.infer("match", sent).as_numpy("SCORES").shape == (1, 1)
+
+
 @pytest.mark.parametrize(
     ("model", "texts", "sentence"),
     [

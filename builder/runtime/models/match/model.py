@@ -13,6 +13,10 @@ from ..tokenize.texts import TextEncoder, TextError, decoded_texts
 from .vectors import TextVectors, picture_scores
 
 
+class TextModelError(RuntimeError):
+    """The text model did not answer."""
+
+
 class TritonPythonModel:
     """Scores a picture against labels; each text is embedded once and then remembered."""
 
@@ -42,6 +46,10 @@ class TritonPythonModel:
             except TextError as error:
                 refusal = pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
                 responses.append(pb_utils.InferenceResponse(error=refusal))
+            except TextModelError as error:
+                # Not the client's mistake, and not that of its neighbours in the batch.
+                failure = pb_utils.TritonError(str(error), pb_utils.TritonError.INTERNAL)
+                responses.append(pb_utils.InferenceResponse(error=failure))
         return responses
 
     def _answer(self, request: Any) -> Any:
@@ -71,7 +79,8 @@ class TritonPythonModel:
         """Vectors of texts, by the text model: fp32 [texts, D].
 
         Raises:
-            TextError: the text model refused them.
+            TextError: a text is too long.
+            TextModelError: the text model failed.
         """
         rows = []
         for first in range(0, len(texts), self._batch):
@@ -86,7 +95,7 @@ class TritonPythonModel:
             )
             answer = call.exec()
             if answer.has_error():
-                raise TextError(f"{self._text_model}: {answer.error().message()}")
+                raise TextModelError(f"{self._text_model}: {answer.error().message()}")
             rows.append(pb_utils.get_output_tensor_by_name(answer, "text_embeds").as_numpy())
         return np.concatenate(rows)
 

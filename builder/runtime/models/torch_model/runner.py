@@ -99,8 +99,8 @@ class TorchRunner:
             locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
             # By default torch gives a function up that was compiled for eight shapes.
             torch._dynamo.config.recompile_limit = _SHAPES
-            # As options, not as the process's configuration: what is compiled for one runner is
-            # not taken for another that differs in nothing else.
+            # As options too: what is compiled for one runner is not taken for another that
+            # differs in nothing else.
             options = torch._inductor.list_mode_options(settings.mode, settings.dynamic)
             options["freezing"] = settings.freeze
             self._module = torch.compile(module, dynamic=settings.dynamic, options=options)
@@ -115,7 +115,9 @@ class TorchRunner:
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """Every output by name, with any batch size and any length."""
         if not self._warm:
-            return self._run(inputs)
+            # Dynamo asks the process's configuration whether parameters become constants.
+            with torch._inductor.config.patch(freezing=self._settings.freeze):
+                return self._run(inputs)
         with torch.compiler.set_stance("eager_on_recompile"):
             return self._run(inputs)
 
