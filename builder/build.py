@@ -5,8 +5,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from builder.arr_coc.checkpoint import ArrCoc, load_checkpoint, weight_files
-from builder.arr_coc.facts import SourceFacts, load_facts
+from builder.arr_coc.checkpoint import ArrCoc, load_checkpoint, source_hashes
+from builder.arr_coc.facts import SourceFacts, load_facts, resolve_source
 from builder.arr_coc.reference import Reference
 from builder.cache.stages import stage_key
 from builder.cache.store import Store
@@ -15,7 +15,7 @@ from builder.export.decoder import export_decoder
 from builder.export.relevance import export_relevance
 from builder.export.tensorrt import build_plan
 from builder.export.vision import export_vision
-from builder.publish.manifest import read_manifest, sha256, write_manifest
+from builder.publish.manifest import read_manifest, write_manifest
 from builder.publish.staging import staging_folder
 from builder.render.model_config import ModelConfig
 from builder.render.pipeline import pipeline_configs
@@ -142,8 +142,7 @@ class Build:
         spec, names = self._spec, _stage_names(self._spec)
         folders = {stage: folder / names[stage] / VERSION for stage in stages}
         pictures = verification_pictures(spec, self._base)
-        # A checkpoint on the hub has no hashes: it is built anew.
-        store = self._store if self._hashes else None
+        store = self._store
         keys = {
             stage: stage_key(spec, stage, self._hashes, pictures) if store else ""
             for stage in stages
@@ -179,9 +178,9 @@ class Build:
 
     @functools.cached_property
     def _hashes(self) -> dict[str, str]:
-        """Name -> hash of the checkpoint's files; none where it is on the hub."""
-        files = weight_files(self._spec.checkpoint, self._base)
-        return {path.name: sha256(path) for path in files}
+        """What the checkpoint is told apart by."""
+        checkpoint = self._spec.checkpoint
+        return source_hashes(resolve_source(checkpoint, self._base), checkpoint.revision)
 
     def _plan(self, folder: Path) -> None:
         stage = self._spec.stages.vision

@@ -1,5 +1,6 @@
 """Loading an arr-coc checkpoint: base model, tokenizer, relevance modules."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from builder.arr_coc.facts import (
     hub_options,
     load_facts,
     resolve_source,
+    snapshot,
 )
 from builder.arr_coc.relevance import CONFIG_NAME, WEIGHTS_NAME, Relevance, RelevanceConfig
 from builder.errors import CheckpointError
-from builder.spec.models import Checkpoint, CheckpointSource
+from builder.publish.manifest import sha256
+from builder.spec.models import Checkpoint
 
 _MODELS = {
     "qwen2_vl": Qwen2VLForConditionalGeneration,
@@ -63,7 +66,7 @@ def _relevance(source: str, checkpoint: Checkpoint, width: int, seed: int) -> Re
     names = (CONFIG_NAME, WEIGHTS_NAME)
     if Path(source).is_dir():
         folder = Path(source)
-    else:
+    else:  # fetches them
         files = [cached_file(source, name, revision=checkpoint.revision) for name in names]
         folder = Path(str(files[0])).parent
     relevance = Relevance.from_pretrained(folder)
@@ -123,9 +126,20 @@ def load_checkpoint(checkpoint: Checkpoint, base: Path, seed: int = 0) -> ArrCoc
     return ArrCoc(facts, model, relevance.double())
 
 
-def weight_files(checkpoint: CheckpointSource, base: Path) -> list[Path]:
-    """Local files that a build reads, for hashing; empty for a checkpoint on the hub."""
-    folder = Path(resolve_source(checkpoint, base))
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.is_file())
+def source_hashes(
+    source: str, revision: str | None, hashed: Callable[[Path], str] = sha256
+) -> dict[str, str]:
+    """What a checkpoint is told apart by.
+
+    Args:
+        source: What `resolve_source` gives.
+        revision: Of the hub; None: its main branch.
+        hashed: Hash of a file.
+
+    Returns:
+        File name -> sha256 of a local folder; `commit` of a checkpoint on the hub.
+    """
+    folder = snapshot(source, revision)
+    if not Path(source).is_dir():
+        return {"commit": folder.name}
+    return {path.name: hashed(path) for path in sorted(folder.iterdir()) if path.is_file()}

@@ -69,6 +69,22 @@ def resolve_source(checkpoint: CheckpointSource, base: Path) -> str:
     return checkpoint.path
 
 
+def snapshot(source: str, revision: str | None) -> Path:
+    """Where a checkpoint lies on disk.
+
+    Args:
+        source: What `resolve_source` gives.
+        revision: Of the hub; None: its main branch.
+
+    Returns:
+        The local folder; or that in the hub's cache, named by its commit, which holds the files
+        that were fetched so far.
+    """
+    if Path(source).is_dir():
+        return Path(source)
+    return Path(str(cached_file(source, "config.json", revision=revision))).parent
+
+
 @contextmanager
 def checkpoint_errors(source: str) -> Iterator[None]:
     """Turn whatever a loader raises into one sentence."""

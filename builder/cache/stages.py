@@ -20,7 +20,7 @@ def stage_key(spec: Spec, stage: str, files: Mapping[str, str], pictures: Sequen
     Args:
         spec: The spec.
         stage: `vision`, `relevance` or `language`.
-        files: Name -> hash of the checkpoint's files.
+        files: What the checkpoint is told apart by: `source_hashes`.
         pictures: What it is verified with.
     """
     own = getattr(spec.stages, stage).model_dump(mode="json", exclude=SERVING | _BATCHED)

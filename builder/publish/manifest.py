@@ -55,7 +55,7 @@ def write_manifest(
         repository: The folder.
         models: Names of the models that the builder owns.
         spec: The whole spec, defaults included.
-        source: Source file name -> sha256.
+        source: Source file name -> sha256, or `commit` of a checkpoint on the hub.
         parity: Rows of the parity table.
         precision: Model name -> the candidates that were measured for it, and the choice.
     """

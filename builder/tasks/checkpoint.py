@@ -10,8 +10,8 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoTokenizer
 from transformers.utils.hub import cached_file
 
-from builder.arr_coc.checkpoint import refuse_pickles, weight_files
-from builder.arr_coc.facts import checkpoint_errors, hub_options, resolve_source
+from builder.arr_coc.checkpoint import refuse_pickles, source_hashes
+from builder.arr_coc.facts import checkpoint_errors, hub_options, resolve_source, snapshot
 from builder.errors import CheckpointError
 from builder.publish.manifest import sha256
 from builder.spec.task import TaskCheckpoint
@@ -61,17 +61,18 @@ class CheckpointFiles:
 
     def folder(self) -> Path:
         """Where it lies on disk; one of the hub has been fetched by then."""
-        if Path(self.source).is_dir():
-            return Path(self.source)
-        return Path(cached_file(self.source, "config.json", revision=self.spec.revision)).parent
+        return snapshot(self.source, self.spec.revision)
 
     def hashes(self) -> dict[str, str]:
-        """File name -> sha256 of a local checkpoint; empty for one on the hub."""
-        return {path.name: self._sha256(path) for path in weight_files(self.spec, self.base)}
+        """File name -> sha256 of a local checkpoint; the commit of one on the hub."""
+        return source_hashes(self.source, self.spec.revision, self._sha256)
 
     def shaping_hashes(self) -> dict[str, str]:
-        """File name -> sha256 of everything on disk that shapes an artifact."""
-        folder = self.folder()
+        """What shapes an artifact: file name -> sha256, or the commit of one on the hub."""
+        folder = Path(self.source)
+        if not folder.is_dir():
+            # Its files need not be there yet.
+            return self.hashes()
         return {
             str(path.relative_to(folder)): self._sha256(path)
             for path in sorted(folder.rglob("*"))

@@ -1,0 +1,123 @@
+"""Hub ids, from a hub cache on disk: no hub is reachable, and `HF_HUB_OFFLINE=1` says so."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from safetensors.torch import load_file, save_file
+
+from builder.publish.manifest import read_manifest
+from examples.tiny.tasks import labels, save_text_model
+
+TINY = Path(__file__).parents[2] / "examples" / "tiny" / "checkpoint"
+COMMITS = ("1" * 40, "2" * 40)
+
+
+class Hub:
+    """A hub cache in huggingface_hub's layout, and the command line that reads it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def publish(self, name: str, commit: str, files: Path) -> None:
+        """Make a checkpoint the main branch of `ours/NAME`."""
+        folder = self.root / "hf" / "hub" / f"models--ours--{name}"
+        shutil.copytree(files, folder / "snapshots" / commit)
+        (folder / "refs").mkdir(exist_ok=True)
+        (folder / "refs" / "main").write_text(commit)
+
+    def run(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        """`builder ...` in a process of its own: the libraries read their settings once."""
+        own = {"HF_HOME": str(self.root / "hf"), "HF_HUB_OFFLINE": "1"}
+        own |= {"XDG_CACHE_HOME": str(self.root / "cache")}
+        return subprocess.run(
+            [sys.executable, "-m", "builder", *map(str, arguments)],
+            env={**os.environ, **own},
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self.root,
+        )
+
+    def build(self, spec: str, repository: str) -> dict[str, Any]:
+        """The manifest of a build."""
+        done = self.run("build", spec, "--output", repository)
+        assert done.returncode == 0, done.stderr
+        return read_manifest(self.root / repository)
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Hub:
+    return Hub(tmp_path)
+
+
+def test_a_task_of_a_hub_id(hub: Hub) -> None:
+    local = save_text_model(
+        hub.root / "mood", "SequenceClassification", "bert", **labels("bad", "good")
+    )
+    hub.publish("mood", COMMITS[0], local)
+    done = hub.run("init", "ours/mood", "--name", "mood", "--output", "mood.yaml")
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load((hub.root / "mood.yaml").read_text())["checkpoint"]["path"] == "ours/mood"
+    first = hub.build("mood.yaml", "repository")
+    assert first["source"]["files"] == {"commit": COMMITS[0]}
+    assert hub.build("mood.yaml", "again")["files"] == first["files"]
+
+    # Another commit of which only the weights differ is another model, not the cached one.
+    weights = load_file(local / "model.safetensors")
+    save_file(
+        {name: tensor * 1.5 for name, tensor in weights.items()},
+        local / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    hub.publish("mood", COMMITS[1], local)
+    second = hub.build("mood.yaml", "repository")
+    assert second["source"]["files"] == {"commit": COMMITS[1]}
+    graph = "mood_model/1/model.onnx"
+    assert second["files"][graph]["sha256"] != first["files"][graph]["sha256"]
+
+    # The spec may hold on to a commit.
+    spec = yaml.safe_load((hub.root / "mood.yaml").read_text())
+    spec["checkpoint"]["revision"] = COMMITS[0]
+    (hub.root / "held.yaml").write_text(json.dumps(spec))
+    held = hub.build("held.yaml", "held")
+    assert held["files"][graph]["sha256"] == first["files"][graph]["sha256"]
+
+
+def test_an_arr_coc_of_a_hub_id(hub: Hub) -> None:
+    hub.publish("tiny", COMMITS[0], TINY)
+    spec = {
+        "name": "arr_coc",
+        "checkpoint": {"path": "ours/tiny"},
+        "grid": {"rows": 4, "cols": 4},
+        "kept_tokens": 5,
+        "stages": {"language": {"max_sequence_length": 256}},
+        "limits": {"max_query_tokens": 16, "max_tokens": 16, "default_max_tokens": 8},
+    }
+    (hub.root / "spec.yaml").write_text(json.dumps(spec))
+    manifest = hub.build("spec.yaml", "repository")
+    assert manifest["source"]["files"] == {"commit": COMMITS[0]}
+    assert all(row["passed"] for row in manifest["parity"])
+    assert hub.build("spec.yaml", "again")["files"] == manifest["files"]
+
+
+def test_a_hub_id_that_is_not_there(hub: Hub) -> None:
+    for arguments in (
+        ("init", "ours/nothing", "--output", "spec.yaml"),
+        ("build", "spec.yaml", "--output", "repository"),
+    ):
+        text = json.dumps(
+            {"name": "x", "task": "fill-mask", "checkpoint": {"path": "ours/nothing"}}
+        )
+        if arguments[0] == "build":
+            (hub.root / "spec.yaml").write_text(text)
+        done = hub.run(*arguments)
+        assert done.returncode == 2
+        assert "ours/nothing" in done.stderr and "Traceback" not in done.stderr
+    assert not (hub.root / "repository").exists()
