@@ -1,5 +1,6 @@
 """What artifacts are checked with: pictures on every grid, each with a question."""
 
+import contextlib
 from dataclasses import dataclass
 from itertools import cycle, islice
 
@@ -7,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.arr_coc.reference import Reference
-from builder.runtime.models.preprocess.prompt import Prompt
+from builder.runtime.models.preprocess.prompt import Prompt, PromptError
 from builder.spec.models import Grid
 from builder.verify.pictures import QUESTIONS
 
@@ -33,6 +34,15 @@ class Kind:
     label: str = ""
 
 
+def _prompt(reference: Reference, question: str, pictures: int) -> Prompt:
+    """A question, or as many of its words as the spec's `max_query_tokens` allows."""
+    words = question.split()
+    for count in range(len(words), 0, -1):
+        with contextlib.suppress(PromptError):
+            return reference.prompts.encode(" ".join(words[:count]).encode(), pictures)
+    return reference.prompts.encode(question[:1].encode(), pictures)
+
+
 class Cases:
     """Cases of every kind that a spec's requests can be of."""
 
@@ -52,7 +62,7 @@ class Cases:
         most = spec.max_pictures
         counts: list[int | None] = [None] if most == 1 else [1, min(most, _MOST_PICTURES)]
         self._prompts = {
-            count: [reference.prompts.encode(q.encode(), count or 1) for q in QUESTIONS]
+            count: [_prompt(reference, question, count or 1) for question in QUESTIONS]
             for count in counts
         }
         self.kinds = [

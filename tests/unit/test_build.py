@@ -268,6 +268,13 @@ def test_base_model_without_relevance_modules(tmp_path: Path, broken: Path) -> N
     assert (tmp_path / "repo" / "manifest.json").is_file()
 
 
+@pytest.mark.parametrize("most", [1, 7])
+def test_questions_may_be_as_short_as_one_token(tmp_path: Path, most: int) -> None:
+    limits = {"max_query_tokens": most, "max_tokens": 16, "default_max_tokens": 8}
+    run(write_spec(tmp_path, limits=limits), tmp_path / "repo")
+    assert all(row["passed"] for row in read_manifest(tmp_path / "repo")["parity"])
+
+
 def test_drift_is_found(built: tuple[Path, Path], tmp_path: Path) -> None:
     spec = load_spec(built[0])
     assert rendered_drift(spec, built[0], built[1], tmp_path / "a") == []
