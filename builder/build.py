@@ -1,16 +1,16 @@
 """A build: export, verify, render, validate, publish, in this order."""
 
-import functools
 import shutil
 from collections.abc import Callable
+from functools import cached_property, partial
 from pathlib import Path
 
 from builder.arr_coc.checkpoint import ArrCoc, load_checkpoint, source_hashes
-from builder.arr_coc.facts import SourceFacts, load_facts, resolve_source
+from builder.arr_coc.facts import SourceFacts, load_facts, pinned, resolve_source
 from builder.arr_coc.reference import Reference
 from builder.cache.stages import stage_key
 from builder.cache.store import Store
-from builder.cache.verified import put_verified, take_verified
+from builder.cache.verified import make_verified, take_verified
 from builder.export.decoder import export_decoder
 from builder.export.relevance import export_relevance
 from builder.export.tensorrt import build_plan
@@ -19,7 +19,7 @@ from builder.publish.manifest import read_manifest, write_manifest
 from builder.publish.staging import staging_folder
 from builder.render.model_config import ModelConfig
 from builder.render.pipeline import pipeline_configs
-from builder.spec.models import Spec
+from builder.spec.models import Checkpoint, Spec
 from builder.steps import (
     VERSION,
     BuildReport,
@@ -118,7 +118,7 @@ class Build:
         self._progress.start(4 + 2 * len(exported))
         with staging_folder(self._target) as staging:
             self._progress.step("render configs")
-            facts = load_facts(self._spec.checkpoint, self._base)
+            facts = load_facts(self._checkpoint, self._base)
             configs = write_text_files(self._spec, facts, self._origin, staging.path)
             for config in configs:
                 if config.name not in selected:
@@ -154,12 +154,11 @@ class Build:
         missing = [stage for stage in stages if found[stage] is None]
         if missing:
             self._progress.step("load checkpoint")
-            source = load_checkpoint(spec.checkpoint, self._base, spec.seed)
+            source = load_checkpoint(self._checkpoint, self._base, spec.seed)
             verifier = Verifier(Reference(spec, source), pictures)
             for stage in missing:
-                before = set(folders[stage].iterdir())
-                rows = found[stage] = self._export(stage, source, verifier, folders[stage])
-                put_verified(store, keys[stage], set(folders[stage].iterdir()) - before, rows)
+                make = partial(self._export, stage, source, verifier, folders[stage])
+                found[stage] = make_verified(store, keys[stage], folders[stage], make)
         every = [row for stage in stages for row in found[stage] or []]
         require_parity(every)
         if spec.target == "tensorrt" and "vision" in stages:
@@ -176,10 +175,14 @@ class Build:
         with artifact_errors(name):
             return verifier.checks()[stage](path)
 
-    @functools.cached_property
+    @cached_property
+    def _checkpoint(self) -> Checkpoint:
+        return pinned(self._spec.checkpoint, self._base)
+
+    @cached_property
     def _hashes(self) -> dict[str, str]:
         """What the checkpoint is told apart by."""
-        checkpoint = self._spec.checkpoint
+        checkpoint = self._checkpoint
         return source_hashes(resolve_source(checkpoint, self._base), checkpoint.revision)
 
     def _plan(self, folder: Path) -> None:

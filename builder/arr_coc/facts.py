@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 from transformers.utils.constants import (
@@ -96,6 +96,32 @@ def checkpoint_errors(source: str) -> Iterator[None]:
         lines = str(error).strip().splitlines()
         first = lines[0] if lines else type(error).__name__
         raise CheckpointError(f"checkpoint {source} does not load: {first}") from error
+
+
+Named = TypeVar("Named", bound=CheckpointSource)
+
+
+def pinned(checkpoint: Named, base: Path) -> Named:
+    """The checkpoint, held at the commit that its revision names now.
+
+    Whatever is read of it later is of that commit, also if somebody pushes meanwhile.
+
+    Args:
+        checkpoint: Where it is.
+        base: Folder that local paths are relative to.
+
+    Returns:
+        The same where it is a local folder.
+
+    Raises:
+        CheckpointError: missing.
+    """
+    source = resolve_source(checkpoint, base)
+    if Path(source).is_dir():
+        return checkpoint
+    with checkpoint_errors(source):
+        commit = snapshot(source, checkpoint.revision).name
+    return checkpoint.model_copy(update={"revision": commit})
 
 
 def hub_options(checkpoint: CheckpointSource) -> dict[str, Any]:

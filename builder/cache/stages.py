@@ -5,12 +5,19 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from builder.cache.key import cache_key
-from builder.spec.language import DecoderEngine
 from builder.spec.models import Spec
 
-_SHAPING: Final = {"precision", "weights", "weight_block_size"}
-SERVING: Final = set(DecoderEngine.model_fields) - _SHAPING
-"""Keys of a decoder engine that its graph does not depend on."""
+SERVING: Final = {
+    "slots",
+    "max_waiting",
+    "kv_cache_tokens",
+    "prefill_chunk",
+    "draft_tokens",
+    "spinning",
+    "intra_op_thread_count",
+    "kind",
+}
+"""Keys of `spec.language.DecoderEngine` that its graph does not depend on."""
 _BATCHED: Final = {"max_batch_size", "dynamic_batching", "instances", "onnxruntime"}
 
 
@@ -30,7 +37,7 @@ def stage_key(spec: Spec, stage: str, files: Mapping[str, str], pictures: Sequen
             "name": True,
             "stages": True,
             "checkpoint": {"path"},
-            "limits": {"max_image_pixels", "default_max_tokens"},
+            "limits": {"max_image_pixels", "max_tokens", "default_max_tokens"},
         },
     )
     seen = [hashlib.sha256(picture).hexdigest() for picture in pictures]

@@ -1,5 +1,6 @@
 """A folder of finished artifacts: written whole, checked when taken out, bounded in size."""
 
+import errno
 import json
 import os
 import shutil
@@ -52,6 +53,9 @@ class Store:
 
         Returns:
             The facts; None where there is no sound entry.
+
+        Raises:
+            OSError: the disk of the folder is full.
         """
         entry = self._entry(key)
         if not entry.is_dir():
@@ -61,13 +65,17 @@ class Store:
             record = json.loads((entry / _FACTS).read_text())
             for name in record["files"]:
                 place = target / Path(name).name
+                copied.append(place)  # a part of it may stand there
                 shutil.copyfile(entry / "files" / place.name, place)
-                copied.append(place)
             # The copies are hashed: what is used is what was checked.
             sound = [sha256(place) for place in copied] == list(record["files"].values())
             facts: dict[str, Any] = record["facts"]
             os.utime(entry / _FACTS)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            for place in copied:
+                place.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise  # the target's disk is full, which says nothing of the entry
             sound = False
         if sound:
             return facts

@@ -1,6 +1,6 @@
 """Files that were compared with their source, in the cache together with what was found."""
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from builder.cache.store import Store
@@ -8,11 +8,11 @@ from builder.verify.measure import ParityRow
 
 
 def take_verified(store: Store | None, key: str, folder: Path) -> list[ParityRow] | None:
-    """Copy what was put under a key into a folder.
+    """Copy what was kept under a key into a folder.
 
     Args:
         store: The cache; None: there is none.
-        key: What it was put under.
+        key: What it was kept under.
         folder: Where the files go.
 
     Returns:
@@ -22,16 +22,20 @@ def take_verified(store: Store | None, key: str, folder: Path) -> list[ParityRow
     return None if facts is None else [ParityRow.of(row) for row in facts["rows"]]
 
 
-def put_verified(
-    store: Store | None, key: str, files: Iterable[Path], rows: list[ParityRow]
-) -> None:
-    """Keep files and their parity, if all of it is within its tolerance.
+def make_verified(
+    store: Store | None, key: str, folder: Path, make: Callable[[], list[ParityRow]]
+) -> list[ParityRow]:
+    """Make files, and keep them and their parity if all of it is within its tolerance.
 
     Args:
         store: The cache; None: nothing is kept.
         key: What they are found under.
-        files: Files of different names.
-        rows: Their parity.
+        folder: Where they are made; what stands there before is not kept.
+        make: Writes them and gives their parity.
     """
-    if store and all(row.passed for row in rows):
+    before = set(folder.iterdir())
+    rows = make()
+    files = set(folder.iterdir()) - before
+    if store and files and all(row.passed for row in rows):
         store.put(key, files, {"rows": [row.as_dict() for row in rows]})
+    return rows

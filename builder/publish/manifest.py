@@ -14,11 +14,13 @@ _PACKAGES = (
     "torch",
     "transformers",
     "onnx",
+    "onnx-ir",
     "onnxscript",
     "onnxruntime",
     "openvino",
     "tokenizers",
     "numpy",
+    "pillow",
     "tensorrt",
 )
 

@@ -17,7 +17,7 @@ class Facts:
     Attributes:
         repository: The folder.
         spec: The whole spec, defaults included.
-        source: Source file name -> sha256.
+        source: Source file name -> sha256, or `commit` of a checkpoint on the hub.
         source_hash: Of all of them.
         versions: Package -> version.
         parity: Rows of the parity table: artifact, tensor, batch, max_abs_error, min_cosine,

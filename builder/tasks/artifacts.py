@@ -8,7 +8,7 @@ from typing import Any, Final
 from builder.cache.key import cache_key
 from builder.cache.stages import SERVING
 from builder.cache.store import Store
-from builder.cache.verified import put_verified, take_verified
+from builder.cache.verified import make_verified, take_verified
 from builder.optimize.artifact import Outcome, Surroundings, make_artifact
 from builder.optimize.calibration import Told
 from builder.publish.manifest import sha256
@@ -17,6 +17,7 @@ from builder.spec.task import TaskSpec
 from builder.steps import Progress
 from builder.tasks.export import export_graph
 from builder.tasks.kind import Artifact, Graph, Kind
+from builder.tasks.optimum import optimum_versions
 from builder.tasks.parity import verify_graph
 from builder.tasks.records import accuracy_of, inputs_of, read_records
 from builder.verify.measure import ParityRow, artifact_errors
@@ -67,6 +68,8 @@ class ArtifactMaker:
         self._progress = progress
         self._hashes = kind.files.shaping_hashes() if store else {}
         self._store = store
+        optimum = store is not None and spec.model.exporter == "optimum"
+        self._optimum = optimum_versions() if optimum else []
 
     def _data(self, name: str | None) -> Path | None:
         return None if name is None else self._base / name
@@ -75,7 +78,8 @@ class ArtifactMaker:
         spec = self._spec.model_dump(mode="json", exclude={*_NOT_EXPORTED, "model"})
         model = {key: getattr(self._spec.model, key) for key in _KEPT_OF_MODEL}
         graph = name.removeprefix(self._spec.name)
-        return cache_key({"graph": graph, "spec": spec, "model": model, "from": self._hashes})
+        parts = {"graph": graph, "spec": spec, "model": model, "from": self._hashes}
+        return cache_key({**parts, "optimum": self._optimum})
 
     def _key(self, name: str) -> str:
         model = self._spec.model
@@ -86,6 +90,7 @@ class ArtifactMaker:
                 "graph": name,
                 "spec": self._spec.model_dump(mode="json"),
                 "from": self._hashes,
+                "optimum": self._optimum,
                 "data": [sha256(path) for path in paths],
             }
         )
@@ -143,17 +148,26 @@ class ArtifactMaker:
         if rows is not None:
             self._progress.step(f"{artifact.name} from the cache")
             return rows
-        before = set(folder.iterdir())
+        return make_verified(self._store, key, folder, lambda: self._make_own(artifact, folder))
+
+    def _make_own(self, artifact: Artifact, folder: Path) -> list[ParityRow]:
         self._progress.step(f"export {artifact.name}")
         artifact.export(folder, onnx_limits(self._spec.triton_release))
         self._progress.step(f"verify {artifact.name}")
         with artifact_errors(artifact.name):
-            rows = artifact.verify(folder)
-        put_verified(self._store, key, set(folder.iterdir()) - before, rows)
-        return rows
+            return artifact.verify(folder)
 
     def _own_key(self, name: str) -> str:
-        spec = self._spec.model_dump(mode="json", exclude={"generation": SERVING})
+        # `model` is of the graphs beside it.
+        spec = self._spec.model_dump(
+            mode="json",
+            exclude={
+                "model": True,
+                "long_text": True,
+                "tokenizers": True,
+                "generation": SERVING | {"max_tokens", "default_max_tokens"},
+            },
+        )
         return cache_key({"own": name, "spec": spec, "from": self._hashes})
 
     def _make(self, graph: Graph, path: Path, candidates: Path) -> Outcome:

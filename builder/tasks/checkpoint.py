@@ -11,7 +11,13 @@ from transformers import AutoConfig, AutoTokenizer
 from transformers.utils.hub import cached_file
 
 from builder.arr_coc.checkpoint import refuse_pickles, source_hashes
-from builder.arr_coc.facts import checkpoint_errors, hub_options, resolve_source, snapshot
+from builder.arr_coc.facts import (
+    checkpoint_errors,
+    hub_options,
+    pinned,
+    resolve_source,
+    snapshot,
+)
 from builder.errors import CheckpointError
 from builder.publish.manifest import sha256
 from builder.spec.task import TaskCheckpoint
@@ -29,7 +35,7 @@ class CheckpointFiles:
     Attributes:
         source: A local folder or a hub id.
         config: Its transformers config.
-        spec: As the spec names it.
+        spec: As the spec names it; one of the hub held at a commit.
         base: Folder that local paths are relative to.
     """
 
@@ -141,12 +147,12 @@ class CheckpointFiles:
         return model.eval().requires_grad_(False)
 
     def weight(self, name: str) -> torch.Tensor | None:
-        """One weight in fp32 of a local checkpoint in one file; None: the whole must be loaded.
+        """One weight in fp32 of a checkpoint in one file; None: the whole must be loaded.
 
         Raises:
             CheckpointError: damaged.
         """
-        path = Path(self.source) / "model.safetensors"
+        path = self.folder() / "model.safetensors"
         if not path.is_file():
             return None
         self._refuse_damage()
@@ -155,7 +161,7 @@ class CheckpointFiles:
 
     def _refuse_damage(self) -> None:
         """The loader's own errors name no file."""
-        for path in sorted(Path(self.source).glob("*.safetensors")):
+        for path in sorted(self.folder().glob("*.safetensors")):
             try:
                 with safe_open(path, framework="pt"):
                     pass
@@ -175,6 +181,7 @@ def open_checkpoint(checkpoint: TaskCheckpoint, base: Path) -> CheckpointFiles:
     Raises:
         CheckpointError: missing or damaged.
     """
+    checkpoint = pinned(checkpoint, base)
     source = resolve_source(checkpoint, base)
     with checkpoint_errors(source):
         config = AutoConfig.from_pretrained(source, **hub_options(checkpoint))

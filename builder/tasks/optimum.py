@@ -51,6 +51,16 @@ def optimum_command() -> Path:
     return command
 
 
+def optimum_versions() -> list[str]:
+    """Packages of the environment with their versions: what an export by optimum depends on.
+
+    Raises:
+        ExportError: the environment isn't there.
+    """
+    folder = optimum_command().parents[1]
+    return sorted(path.stem for path in folder.glob("lib/python*/site-packages/*.dist-info"))
+
+
 def _run(graph: Graph, folder: Path) -> onnx.ModelProto:
     """What optimum-cli makes of the checkpoint."""
     origin = graph.origin

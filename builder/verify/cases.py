@@ -1,6 +1,7 @@
 """What artifacts are checked with: pictures on every grid, each with a question."""
 
 import contextlib
+import sys
 from dataclasses import dataclass
 from itertools import cycle, islice
 
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.arr_coc.reference import Reference
+from builder.runtime.models.preprocess.image import decode, to_pixels
 from builder.runtime.models.preprocess.prompt import Prompt, PromptError
 from builder.spec.models import Grid
 from builder.verify.pictures import QUESTIONS
@@ -54,9 +56,11 @@ class Cases:
             pictures: Encoded pictures; they are cycled through, each on every grid, whichever
                 grid it would get in a request.
         """
-        spec = reference.spec
+        spec, cell = reference.spec, reference.source.facts.cell_size
+        # However many pixels a request may have: these are ours.
+        decoded = [decode(picture, sys.maxsize) for picture in pictures]
         self._pixels = {
-            grid: [reference.pixels(picture, grid.shape) for picture in pictures]
+            grid: [to_pixels(picture, grid.rows * cell, grid.cols * cell) for picture in decoded]
             for grid in spec.all_grids
         }
         most = spec.max_pictures

@@ -2,12 +2,14 @@
 
 import importlib.resources
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from builder.errors import SpecError
+from builder.runtime.models.preprocess.image import ImageError, decode
 from builder.spec.models import Spec
 
 QUESTIONS = (
@@ -51,11 +53,18 @@ def verification_pictures(spec: Spec, base: Path) -> list[bytes]:
     """Encoded pictures: the spec's own, else bundled photos, else generated ones.
 
     Raises:
-        SpecError: a picture that the spec names can't be read.
+        SpecError: a picture that the spec names can't be read or is none.
     """
     if not spec.verify.pictures:
         return sample_pictures()
-    try:
-        return [(base / name).read_bytes() for name in spec.verify.pictures]
-    except OSError as error:
-        raise SpecError(f"verify.pictures: {error.filename}: {error.strerror}") from error
+    pictures = []
+    for name in spec.verify.pictures:
+        try:
+            pictures.append((base / name).read_bytes())
+            decode(pictures[-1], sys.maxsize)
+        except OSError as error:
+            raise SpecError(f"verify.pictures: {error.filename}: {error.strerror}") from error
+        except ImageError as error:
+            sentence = str(error).removeprefix("IMAGE ")
+            raise SpecError(f"verify.pictures: {base / name} {sentence}") from error
+    return pictures

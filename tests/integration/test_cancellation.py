@@ -237,7 +237,7 @@ def test_ctrl_c_on_builder_ask_cancels_the_answer(
     image = tmp_path / "picture.png"
     image.write_bytes(picture())
     arguments = [str(image), text, "--url", url, "--max-tokens", str(LONG)]
-    for _ in range(5):
+    for _ in range(20):
         client = subprocess.Popen(
             [sys.executable, "-c", "from builder.cli import main; main()", "ask", *arguments],
             cwd=ROOT,

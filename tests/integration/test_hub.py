@@ -45,11 +45,21 @@ class Hub:
             cwd=self.root,
         )
 
+    def kept(self) -> set[str]:
+        """Entries of the builder's own cache."""
+        return {path.name for path in (self.root / "cache").glob("*/artifacts/*")}
+
     def build(self, spec: str, repository: str) -> dict[str, Any]:
         """The manifest of a build."""
         done = self.run("build", spec, "--output", repository)
         assert done.returncode == 0, done.stderr
         return read_manifest(self.root / repository)
+
+
+def scale(path: Path) -> None:
+    """Other weights, all else as it was."""
+    weights = {name: tensor * 1.5 for name, tensor in load_file(path).items()}
+    save_file(weights, path, metadata={"format": "pt"})
 
 
 @pytest.fixture
@@ -67,29 +77,37 @@ def test_a_task_of_a_hub_id(hub: Hub) -> None:
     assert yaml.safe_load((hub.root / "mood.yaml").read_text())["checkpoint"]["path"] == "ours/mood"
     first = hub.build("mood.yaml", "repository")
     assert first["source"]["files"] == {"commit": COMMITS[0]}
+    kept = hub.kept()
+    assert kept
     assert hub.build("mood.yaml", "again")["files"] == first["files"]
+    assert hub.kept() == kept
 
     # Another commit of which only the weights differ is another model, not the cached one.
-    weights = load_file(local / "model.safetensors")
-    save_file(
-        {name: tensor * 1.5 for name, tensor in weights.items()},
-        local / "model.safetensors",
-        metadata={"format": "pt"},
-    )
+    scale(local / "model.safetensors")
     hub.publish("mood", COMMITS[1], local)
     second = hub.build("mood.yaml", "repository")
     assert second["source"]["files"] == {"commit": COMMITS[1]}
     graph = "mood_model/1/model.onnx"
     assert second["files"][graph]["sha256"] != first["files"][graph]["sha256"]
 
-    # The spec may hold on to a commit.
-    spec = yaml.safe_load((hub.root / "mood.yaml").read_text())
-    spec["checkpoint"]["revision"] = COMMITS[0]
+
+@pytest.mark.slow
+def test_a_spec_may_hold_on_to_a_commit(hub: Hub) -> None:
+    local = save_text_model(
+        hub.root / "mood", "SequenceClassification", "bert", **labels("bad", "good")
+    )
+    for commit in COMMITS:
+        hub.publish("mood", commit, local)
+    spec = {
+        "name": "mood",
+        "task": "text-classification",
+        "checkpoint": {"path": "ours/mood", "revision": COMMITS[0]},
+    }
     (hub.root / "held.yaml").write_text(json.dumps(spec))
-    held = hub.build("held.yaml", "held")
-    assert held["files"][graph]["sha256"] == first["files"][graph]["sha256"]
+    assert hub.build("held.yaml", "held")["source"]["files"] == {"commit": COMMITS[0]}
 
 
+@pytest.mark.slow
 def test_an_arr_coc_of_a_hub_id(hub: Hub) -> None:
     hub.publish("tiny", COMMITS[0], TINY)
     spec = {
@@ -104,7 +122,18 @@ def test_an_arr_coc_of_a_hub_id(hub: Hub) -> None:
     manifest = hub.build("spec.yaml", "repository")
     assert manifest["source"]["files"] == {"commit": COMMITS[0]}
     assert all(row["passed"] for row in manifest["parity"])
+    kept = hub.kept()
+    assert kept
     assert hub.build("spec.yaml", "again")["files"] == manifest["files"]
+    assert hub.kept() == kept
+
+    other = shutil.copytree(TINY, hub.root / "other")
+    scale(other / "arr_coc.safetensors")
+    hub.publish("tiny", COMMITS[1], other)
+    again = hub.build("spec.yaml", "repository")
+    assert again["source"]["files"] == {"commit": COMMITS[1]}
+    graph = "relevance/1/model.onnx"
+    assert again["files"][graph]["sha256"] != manifest["files"][graph]["sha256"]
 
 
 def test_a_hub_id_that_is_not_there(hub: Hub) -> None:

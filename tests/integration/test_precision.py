@@ -1,4 +1,4 @@
-"""all-MiniLM-L6-v2 in every precision on a real tritonserver: the error that the build promised."""
+"""all-MiniLM-L6-v2 in every precision on a real tritonserver, near the source on other texts."""
 
 import json
 from collections.abc import Callable
@@ -44,18 +44,20 @@ def wanted(sentences: list[str]) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("precision", "least"),
+    ("precision", "least", "share"),
     [
-        ("int8-dynamic", 0.99),
-        pytest.param("fp16", 0.999, marks=SLOW),
-        pytest.param("bf16", 0.999, marks=SLOW),
-        pytest.param("int8-static", 0.98, marks=SLOW),
-        pytest.param("int4", 0.85, marks=SLOW),
+        # int8 keeps the embedding, half of this checkpoint, and the products that it harms most.
+        ("int8-dynamic", 0.99, 0.9),
+        pytest.param("fp16", 0.999, 0.55, marks=SLOW),
+        pytest.param("bf16", 0.999, 0.55, marks=SLOW),
+        pytest.param("int8-static", 0.98, 0.9, marks=SLOW),
+        pytest.param("int4", 0.85, 0.7, marks=SLOW),
     ],
 )
-def test_vectors_are_as_near_as_promised(
+def test_vectors_are_near_the_source(
     precision: str,
     least: float,
+    share: float,
     sentences: list[str],
     wanted: Any,
     serve_repository: Serve,
@@ -79,8 +81,7 @@ def test_vectors_are_as_near_as_promised(
     (chosen,) = read_manifest(repository)["precision"].values()
     assert chosen["precision"] == precision
     artifact = repository / "small_model" / "1" / "model.onnx"
-    # int8 keeps the embedding and the products that rounding harms most.
-    assert artifact.stat().st_size < 0.9 * (MODEL / "model.safetensors").stat().st_size
+    assert artifact.stat().st_size < share * (MODEL / "model.safetensors").stat().st_size
 
     with serve_repository(repository) as server:
         texts = np.array([[text.encode()] for text in sentences[:40]], dtype=np.object_)

@@ -61,7 +61,7 @@ def test_some_of_the_core(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(900)
 def test_some_files(tmp_path: Path) -> None:
-    assert_agreement(run(FILE_SECTIONS, 4, tmp_path))
+    assert_agreement(run(FILE_SECTIONS, 2, tmp_path))
 
 
 @pytest.mark.slow

@@ -268,11 +268,25 @@ def test_base_model_without_relevance_modules(tmp_path: Path, broken: Path) -> N
     assert (tmp_path / "repo" / "manifest.json").is_file()
 
 
-@pytest.mark.parametrize("most", [1, 7])
-def test_questions_may_be_as_short_as_one_token(tmp_path: Path, most: int) -> None:
-    limits = {"max_query_tokens": most, "max_tokens": 16, "default_max_tokens": 8}
+def test_limits_of_requests_are_none_of_the_verification(tmp_path: Path) -> None:
+    limits = {
+        "max_query_tokens": 1,
+        "max_image_pixels": 100,
+        "max_tokens": 16,
+        "default_max_tokens": 8,
+    }
     run(write_spec(tmp_path, limits=limits), tmp_path / "repo")
     assert all(row["passed"] for row in read_manifest(tmp_path / "repo")["parity"])
+
+
+def test_a_verification_picture_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(b"no picture")
+    assert "photo.jpg is not a readable picture" in refused(
+        tmp_path, CHECKPOINT, verify={"pictures": ["photo.jpg"]}
+    )
+    assert "none.jpg: No such file" in refused(
+        tmp_path, CHECKPOINT, verify={"pictures": ["none.jpg"]}
+    )
 
 
 def test_drift_is_found(built: tuple[Path, Path], tmp_path: Path) -> None:

@@ -1,11 +1,16 @@
+import errno
 import json
 import os
 from pathlib import Path
 
 import pytest
 
+from builder.cache import store as store_module
 from builder.cache.key import cache_key
 from builder.cache.store import Store, default_folder
+from builder.cache.verified import make_verified, take_verified
+from builder.spec.models import Tolerance
+from builder.verify.measure import ParityRow
 
 
 @pytest.fixture
@@ -48,6 +53,44 @@ def test_a_damaged_entry_is_dropped(tmp_path: Path, artifact: Path, damage: str)
     assert taken(store, "a", tmp_path / "out") is None
     assert not entry.exists() and list((tmp_path / "out").iterdir()) == []
     assert store.put("a", [artifact], {}) and taken(store, "a", tmp_path / "out") == {}
+
+
+def test_a_full_disk_of_the_target_leaves_the_entry(
+    tmp_path: Path, artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "cache")
+    store.put("a", [artifact], {})
+
+    def full(source: Path, target: Path) -> None:
+        target.write_bytes(source.read_bytes()[:10])
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module.shutil, "copyfile", full)
+        with pytest.raises(OSError, match="No space left"):
+            taken(store, "a", tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+    assert taken(store, "a", tmp_path / "out") == {}
+
+
+def test_what_was_made_is_kept_without_what_was_there(tmp_path: Path) -> None:
+    store, folder = Store(tmp_path / "cache"), tmp_path / "out"
+    folder.mkdir()
+    (folder / "model.py").write_text("")
+
+    def make(error: float) -> list[ParityRow]:
+        (folder / "decoder.onnx").write_bytes(b"weights")
+        return [ParityRow("m", "logits", 1, error, 1.0, Tolerance(max_abs_error=1e-3))]
+
+    make_verified(store, "bad", folder, lambda: make(1.0))
+    assert take_verified(store, "bad", folder) is None
+    (folder / "decoder.onnx").unlink()
+    rows = make_verified(store, "good", folder, lambda: make(1e-4))
+    (tmp_path / "other").mkdir()
+    assert take_verified(store, "good", tmp_path / "other") == rows
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["decoder.onnx"]
+    assert make_verified(None, "none", folder, lambda: make(1e-4)) == rows
+    assert take_verified(None, "good", folder) is None
 
 
 def test_the_longest_unused_go_first(tmp_path: Path, artifact: Path) -> None:

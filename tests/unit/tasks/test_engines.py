@@ -102,6 +102,26 @@ def test_a_batch_is_filled_up_to_a_compiled_size_and_cut_again(
         np.testing.assert_allclose(found, sample.wanted["logits"][:count], atol=1e-3)
 
 
+def test_frozen_weights_are_constants_and_no_graph_is_shared(
+    checkpoint: Any, tmp_path: Path
+) -> None:
+    folder = checkpoint("bert text-classification")
+    found = {}
+    for freeze in (False, True):
+        made, config = on_torch(folder, "text-classification", compile={"freeze": freeze})
+        (graph,) = made.graphs()
+        save_checkpoint(graph, tmp_path)
+        runner = TorchRunner(tmp_path, Settings.of(config.parameters, ["logits"]))
+        inputs = next(iter(graph.samples())).inputs
+        before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+        runner.warm_up([inputs])
+        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == before + 1
+        first = runner.run(inputs)["logits"]
+        runner._module._orig_mod.model.classifier.weight.data.mul_(2)  # seen by no guard
+        found[freeze] = np.array_equal(runner.run(inputs)["logits"], first)
+    assert found == {False: False, True: True}
+
+
 def test_every_bucket_and_batch_size_is_warmed_up(checkpoint: Any) -> None:
     folder = checkpoint("bert question-answering")
     _, config = on_torch(folder, "question-answering", compile={})
