@@ -1,5 +1,6 @@
 """The model configs of the arr-coc pipeline."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from builder.arr_coc.facts import SourceFacts
@@ -18,7 +19,7 @@ from builder.render.settings import (
     instances,
     session_parameters,
 )
-from builder.spec.models import Grid, OnnxStage, Spec
+from builder.spec.models import OnnxStage, Spec
 
 REQUEST_OPTIONS = (
     Tensor("MAX_TOKENS", "INT32", (1,), optional=True),
@@ -50,6 +51,12 @@ BESIDE = (
 PROMPT = Tensor("PROMPT", "STRING", (1,))
 
 
+def _shared(values: Iterable[int]) -> int:
+    """A number that all of them are; -1 where they differ."""
+    found = set(values)
+    return found.pop() if len(found) == 1 else -1
+
+
 class _Pipeline:
     """Builds the configs of one spec."""
 
@@ -58,16 +65,19 @@ class _Pipeline:
         self.facts = facts
         self.several = spec.max_pictures > 1
         self.question = (Tensor("IMAGE", "STRING", (-1 if self.several else 1,)), PROMPT)
-        self.pixels = self._pixels(None if spec.grids else spec.grid)
+        # A dim that all grids share is fixed in the graphs, so Triton wants it fixed here.
+        cells, self.rows, self.cols = (
+            _shared(getattr(grid, name) for grid in spec.all_grids)
+            for name in ("cells", "rows", "cols")
+        )
+        self.pixels = self._pixels(self.rows, self.cols)
         self.query = (
             Tensor("query_ids", "INT32", (spec.limits.max_query_tokens,)),
             Tensor("query_length", "INT32", (1,)),
         )
         self.prompt = Tensor("prompt_ids", "INT32", (-1,))
         pruned = spec.prune == "before_vision"
-        one_grid = not spec.grids
-        one_size = one_grid and not self.several
-        seen = spec.kept_tokens if pruned else spec.grid.cells if one_size else -1
+        seen = spec.kept_tokens if pruned else -1 if self.several else cells
         self.visual: tuple[Tensor, ...] = (
             Tensor("image_embeds", "FP32", (seen, facts.hidden_size)),
         )
@@ -75,24 +85,25 @@ class _Pipeline:
             dims = (facts.deepstack_layers, seen, facts.hidden_size)
             self.visual += (Tensor("deepstack", "FP32", dims),)
         self.kept = Tensor("kept_indices", "INT32", (spec.kept_tokens,))
-        map_dims = (spec.grid.rows if one_size else -1, spec.grid.cols if one_grid else -1)
+        map_dims = (-1 if self.several else self.rows, self.cols)
         self.relevance_map = Tensor("relevance_map", "FP32", map_dims)
         self.seen = (self.pixels, self.kept) if pruned else (self.pixels,)
 
-    def _pixels(self, grid: Grid | None, pictures: int = -1) -> Tensor:
-        """The pictures of a request on one grid, or on any of several."""
-        cell = self.facts.cell_size
-        sides = (grid.rows * cell, grid.cols * cell) if grid else (-1, -1)
+    def _pixels(self, rows: int, cols: int, pictures: int = -1) -> Tensor:
+        """The pictures of a request; -1 cells in a direction: any of several grids."""
+        sides = (-1 if cells == -1 else cells * self.facts.cell_size for cells in (rows, cols))
         return Tensor("pixels", "UINT8", (*((pictures,) if self.several else ()), *sides, 3))
 
     def _warmups(self, inputs: tuple[Tensor, ...]) -> tuple[Warmup, ...]:
         """One request a grid, about one picture."""
         grids = self.spec.all_grids
         names = ["one"] if len(grids) == 1 else [str(grid) for grid in grids]
-        return tuple(
-            Warmup(name, 1, tuple(self._pixels(grid, 1) if t is self.pixels else t for t in inputs))
-            for name, grid in zip(names, grids, strict=True)
-        )
+        warmups = []
+        for name, grid in zip(names, grids, strict=True):
+            pixels = self._pixels(*grid.shape, 1)
+            tensors = tuple(pixels if tensor is self.pixels else tensor for tensor in inputs)
+            warmups.append(Warmup(name, 1, tensors))
+        return tuple(warmups)
 
     def preprocess(self) -> ModelConfig:
         """Picture and question to pixels and ids, on the CPU everywhere."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.arr_coc.reference import Reference
+from builder.errors import SpecError
 from builder.runtime.models.preprocess.image import decode, to_pixels
 from builder.runtime.models.preprocess.prompt import Prompt, PromptError
 from builder.spec.models import Grid
@@ -16,6 +17,9 @@ from builder.verify.pictures import QUESTIONS
 
 Case = tuple[NDArray[np.uint8], Prompt]
 """Pixels [H, W, 3], or [P, H, W, 3] where a request may have several pictures, and a question."""
+
+ANSWER_TOKENS = 8
+"""Tokens of an answer that are compared after the first."""
 
 _MOST_PICTURES = 3
 """Of a case: a graph that takes 1 and 3 pictures takes any number."""
@@ -37,12 +41,28 @@ class Kind:
 
 
 def _prompt(reference: Reference, question: str, pictures: int) -> Prompt:
-    """A question, or as many of its words as the spec's `max_query_tokens` allows."""
+    """A question, or as many of its words as the spec's limits allow.
+
+    Raises:
+        SpecError: the language stage has no room for a prompt at all.
+    """
+    spec = reference.spec
+    longest = spec.stages.language.max_sequence_length
+    # Each picture has one placeholder, and K tokens take the place of all of them.
+    other = spec.kept_tokens - pictures + ANSWER_TOKENS
     words = question.split()
-    for count in range(len(words), 0, -1):
+    texts = [" ".join(words[:count]) for count in range(len(words), 0, -1)]
+    for text in (*texts, question[0]):
         with contextlib.suppress(PromptError):
-            return reference.prompts.encode(" ".join(words[:count]).encode(), pictures)
-    return reference.prompts.encode(question[:1].encode(), pictures)
+            prompt = reference.prompts.encode(text.encode(), pictures)
+            if len(prompt.prompt_ids) + other <= longest:
+                return prompt
+    least = len(reference.prompts.encode(question[0].encode(), pictures).prompt_ids) + other
+    raise SpecError(
+        f"stages.language.max_sequence_length: {longest} has no room for the chat format, "
+        f"{spec.kept_tokens} visual tokens, a question and {ANSWER_TOKENS} tokens of an answer; "
+        f"they take {least} at least"
+    )
 
 
 class Cases:

@@ -12,11 +12,8 @@ from builder.runtime.models.language.decoder import Decoder
 from builder.runtime.models.language.positions import Sequence, build_sequence
 from builder.runtime.models.language.session import SessionSettings
 from builder.spec.models import Spec, Tolerance
-from builder.verify.cases import Case
+from builder.verify.cases import ANSWER_TOKENS, Case
 from builder.verify.measure import ParityRow, compare
-
-_STEPS = 8
-"""Decode steps that are compared after the prefill."""
 
 
 def _tolerance(spec: Spec) -> Tolerance:
@@ -63,7 +60,9 @@ def _logits(
         kept, _ = reference.select(picture, prompt)
         embeds, features = reference.see(picture)
         grid = reference.grid_of(picture)
-        logits, generated = reference.logits(prompt, kept, embeds, _STEPS + 1, features, grid)
+        logits, generated = reference.logits(
+            prompt, kept, embeds, ANSWER_TOKENS + 1, features, grid
+        )
         beside = embeds if features is None else torch.cat((embeds, *features), dim=-1)
         wanted.append(logits.numpy())
         tokens.append(generated)
@@ -88,7 +87,7 @@ def _logits(
         )
         first.append(prefill[0, 0].copy())
     got = [np.stack(first)]
-    for step in range(_STEPS):
+    for step in range(ANSWER_TOKENS):
         ids = np.array([[generated[step]] for generated in tokens], dtype=np.int64)
         positions = np.array([s.next_position + step for s in sequences], dtype=np.int64)
         lengths = np.array([s.input_ids.size + step + 1 for s in sequences], dtype=np.int32)

@@ -61,7 +61,9 @@ def test_some_of_the_core(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(900)
 def test_some_files(tmp_path: Path) -> None:
-    assert_agreement(run(FILE_SECTIONS, 2, tmp_path))
+    # Not the seed of the others: with that one the first mutant names a Python file that is not
+    # there, over which the server hangs until it is ended, twice (two minutes).
+    assert_agreement(run(FILE_SECTIONS, 4, tmp_path, seed=SEED + 1))
 
 
 @pytest.mark.slow

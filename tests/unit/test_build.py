@@ -1,6 +1,7 @@
 """Builds: what is published is verified, and what fails publishes nothing."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -8,11 +9,14 @@ import numpy as np
 import onnx
 import pytest
 import yaml
+from google.protobuf import text_format
 from onnx import numpy_helper
 from safetensors.torch import load_file, save_file
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from builder import build as build_module
 from builder.arr_coc.checkpoint import ArrCoc
+from builder.arr_coc.facts import load_facts
 from builder.build import Build, rendered_drift
 from builder.cache.store import Store
 from builder.errors import (
@@ -277,6 +281,37 @@ def test_limits_of_requests_are_none_of_the_verification(tmp_path: Path) -> None
     }
     run(write_spec(tmp_path, limits=limits), tmp_path / "repo")
     assert all(row["passed"] for row in read_manifest(tmp_path / "repo")["parity"])
+
+
+@pytest.mark.parametrize(
+    ("other", "pictures", "shape"),
+    [((6, 4), 1, (24, -1, -1)), ((4, 9), 2, (-1, 4, -1)), ((8, 6), 1, (-1, -1, 6))],
+    ids=["cells", "rows", "cols"],
+)
+def test_grids_may_share_a_side_or_their_number_of_cells(
+    tmp_path: Path, other: tuple[int, int], pictures: int, shape: tuple[int, int, int]
+) -> None:
+    """What all grids share is fixed in the graph, and Triton refuses a config that frees it."""
+    grids = [{"rows": other[0], "cols": other[1]}]
+    spec_path = write_spec(tmp_path, grids=grids, max_pictures=pictures)
+    run(spec_path, tmp_path / "repo")
+    text = (tmp_path / "repo" / "vision" / "config.pbtxt").read_text()
+    config = text_format.Parse(text, ModelConfig())
+    cell = load_facts(load_spec(spec_path).checkpoint, tmp_path).cell_size
+    sides = [side if side == -1 else side * cell for side in shape[1:]]
+    assert list(config.input[0].dims)[-3:] == [*sides, 3]
+    assert config.output[0].dims[0] == shape[0]
+
+
+def test_no_room_for_a_prompt(tmp_path: Path) -> None:
+    stages = {"language": {"max_sequence_length": 24}}
+    said = refused(tmp_path, CHECKPOINT, stages=stages)
+    least = int(re.search(r"they take (\d+) at least", said)[1])
+    stages["language"]["max_sequence_length"] = least
+    run(write_spec(tmp_path, stages=stages), tmp_path / "repo")
+    stages["language"]["max_sequence_length"] = least - 1
+    shutil.rmtree(tmp_path / "repo")
+    assert f"{least - 1} has no room" in refused(tmp_path, CHECKPOINT, stages=stages)
 
 
 def test_a_verification_picture_that_is_none(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from builder.serve.server import TritonServer
 from . import null_backend
 
 DIED = "the server died"
+_PATIENCE = 15.0
+"""Seconds for a load, which takes one or two."""
 
 
 class Judge:
@@ -88,4 +90,5 @@ class Judge:
             data=json.dumps(content or {}).encode(),
             method="POST",
         )
-        urllib.request.urlopen(request, timeout=60).read()
+        # A Python model without its file hangs until the server is ended.
+        urllib.request.urlopen(request, timeout=_PATIENCE).read()
