@@ -67,10 +67,15 @@ def hub(tmp_path: Path) -> Hub:
     return Hub(tmp_path)
 
 
-def test_a_task_of_a_hub_id(hub: Hub) -> None:
-    local = save_text_model(
-        hub.root / "mood", "SequenceClassification", "bert", **labels("bad", "good")
+@pytest.fixture
+def local(tmp_path: Path) -> Path:
+    """A checkpoint to publish."""
+    return save_text_model(
+        tmp_path / "mood", "SequenceClassification", "bert", **labels("bad", "good")
     )
+
+
+def test_a_task_of_a_hub_id(hub: Hub, local: Path) -> None:
     hub.publish("mood", COMMITS[0], local)
     done = hub.run("init", "ours/mood", "--name", "mood", "--output", "mood.yaml")
     assert done.returncode == 0, done.stderr
@@ -92,10 +97,7 @@ def test_a_task_of_a_hub_id(hub: Hub) -> None:
 
 
 @pytest.mark.slow
-def test_a_spec_may_hold_on_to_a_commit(hub: Hub) -> None:
-    local = save_text_model(
-        hub.root / "mood", "SequenceClassification", "bert", **labels("bad", "good")
-    )
+def test_a_spec_may_hold_on_to_a_commit(hub: Hub, local: Path) -> None:
     for commit in COMMITS:
         hub.publish("mood", commit, local)
     spec = {
