@@ -79,18 +79,16 @@ class Reference:
                 spec.limits.max_query_tokens,
             )
 
-    def pixels(self, image: bytes, grid: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-        """Decode and resize: uint8 [H, W, 3], to the grid that fits where none is given."""
-        pixels: NDArray[np.uint8] = self.pixels_of([image], grid)[0]
+    def pixels(self, image: bytes) -> NDArray[np.uint8]:
+        """Decode and resize to the grid that fits: uint8 [H, W, 3]."""
+        pixels: NDArray[np.uint8] = self.pixels_of([image])[0]
         return pixels
 
-    def pixels_of(
-        self, images: Sequence[bytes], grid: tuple[int, int] | None = None
-    ) -> NDArray[np.uint8]:
+    def pixels_of(self, images: Sequence[bytes]) -> NDArray[np.uint8]:
         """The same of the pictures of a request: uint8 [P, H, W, 3], one grid for all."""
         pictures = decode_all(images, self.spec.limits.max_image_pixels)
         grids = [each.shape for each in self.spec.all_grids]
-        rows, cols = grid or nearest_grid(grids, [picture.size for picture in pictures])
+        rows, cols = nearest_grid(grids, [picture.size for picture in pictures])
         cell = self.source.facts.cell_size
         return np.stack([to_pixels(picture, rows * cell, cols * cell) for picture in pictures])
 
