@@ -128,7 +128,7 @@ class Build:
                 if names[stage] in selected:
                     path = staging.path / names[stage] / VERSION / "tokenizer.json"
                     facts.tokenizer.backend_tokenizer.save(str(path))
-            rows = self._artifacts(staging.path, exported)
+            rows = self._artifacts(facts, staging.path, exported)
             self._progress.step("validate")
             require_valid(staging.path, self._spec.triton_release)
             self._progress.step("publish")
@@ -137,7 +137,7 @@ class Build:
         sizes = model_sizes(self._target, configs)
         return BuildReport(self._target, sizes, rows, carried)
 
-    def _artifacts(self, folder: Path, stages: list[str]) -> list[ParityRow]:
+    def _artifacts(self, facts: SourceFacts, folder: Path, stages: list[str]) -> list[ParityRow]:
         """Write the artifacts of stages, those from the cache that are there; their parity."""
         spec, names = self._spec, _stage_names(self._spec)
         folders = {stage: folder / names[stage] / VERSION for stage in stages}
@@ -154,7 +154,7 @@ class Build:
         missing = [stage for stage in stages if found[stage] is None]
         if missing:
             self._progress.step("load checkpoint")
-            source = load_checkpoint(self._checkpoint, self._base, spec.seed)
+            source = load_checkpoint(self._checkpoint, self._base, spec.seed, facts)
             verifier = Verifier(Reference(spec, source), pictures)
             for stage in missing:
                 make = partial(self._export, stage, source, verifier, folders[stage])

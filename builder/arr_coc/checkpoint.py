@@ -96,19 +96,22 @@ def refuse_pickles(source: str) -> None:
     raise CheckpointError(f"{source} has no *.safetensors file")
 
 
-def load_checkpoint(checkpoint: Checkpoint, base: Path, seed: int = 0) -> ArrCoc:
+def load_checkpoint(
+    checkpoint: Checkpoint, base: Path, seed: int = 0, facts: SourceFacts | None = None
+) -> ArrCoc:
     """Load a checkpoint from a local folder or the hub; safetensors only.
 
     Args:
         checkpoint: Where it is.
         base: Folder that local paths are relative to.
         seed: For untrained relevance modules.
+        facts: What `load_facts` gave for it; None: they are read.
 
     Raises:
         CheckpointError: missing, damaged, or of a kind that is not supported.
     """
     source = resolve_source(checkpoint, base)
-    facts = load_facts(checkpoint, base)
+    facts = facts or load_facts(checkpoint, base)
     refuse_pickles(source)
     with checkpoint_errors(source):
         model = (
