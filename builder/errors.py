@@ -15,6 +15,8 @@ The command line prints the message on stderr and exits with 2. Anything else th
 a defect of the builder.
 """
 
+import errno
+
 
 class BuilderError(Exception):
     """A user's mistake or a failed check; the message says what, where and what to do."""
@@ -54,3 +56,9 @@ class RequestError(BuilderError):
 
 class ToolError(BuilderError):
     """An external tool failed or is missing."""
+
+
+def disk_full(error: BaseException) -> OSError | None:
+    """The error, where it says that a disk or a quota is full."""
+    full = {errno.ENOSPC, errno.EDQUOT}
+    return error if isinstance(error, OSError) and error.errno in full else None

@@ -1,6 +1,5 @@
 """A folder of finished artifacts: written whole, checked when taken out, bounded in size."""
 
-import errno
 import json
 import os
 import shutil
@@ -9,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from builder.errors import disk_full
 from builder.publish.manifest import sha256
 
 DEFAULT_MAX_BYTES: Final = 20_000_000_000
@@ -61,6 +61,7 @@ class Store:
         if not entry.is_dir():
             return None
         copied: list[Path] = []
+        full: OSError | None = None
         try:
             record = json.loads((entry / _FACTS).read_text())
             for name in record["files"]:
@@ -72,15 +73,14 @@ class Store:
             facts: dict[str, Any] = record["facts"]
             os.utime(entry / _FACTS)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            for place in copied:
-                place.unlink(missing_ok=True)
-            if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-                raise  # the target's disk is full, which says nothing of the entry
+            full = disk_full(error)
             sound = False
         if sound:
             return facts
         for place in copied:
             place.unlink(missing_ok=True)
+        if full:
+            raise full  # the target's, which says nothing of the entry
         shutil.rmtree(entry, ignore_errors=True)
         return None
 

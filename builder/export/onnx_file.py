@@ -1,7 +1,6 @@
 """torch modules to ONNX files that a given Triton release loads."""
 
 import contextlib
-import errno
 import io
 import logging
 import warnings
@@ -13,7 +12,7 @@ import torch
 from torch import nn
 
 from builder.arr_coc import attention, kernels
-from builder.errors import ExportError
+from builder.errors import ExportError, disk_full
 from builder.spec.releases import OnnxLimits
 
 EXPORT_OPSET = 18
@@ -96,8 +95,8 @@ def save_model(model: onnx.ModelProto, path: Path) -> None:
 def raise_disk_full(error: BaseException | None) -> None:
     """Raise the OSError of a full disk behind an exporter's error, if there is one."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise error
+        if full := disk_full(error):
+            raise full
         error = error.__cause__
 
 

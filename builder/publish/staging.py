@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from builder.errors import PublishError
+from builder.errors import PublishError, disk_full
 from builder.publish.manifest import owned_models
 
 _AT_FDCWD = -100
@@ -148,7 +148,7 @@ def staging_folder(target: Path) -> Iterator[Staging]:
             staging.path.mkdir()
             yield staging
         except OSError as error:
-            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            if disk_full(error):
                 raise PublishError(f"{parent}: the disk is full; {target} is unchanged") from error
             raise
         finally:
