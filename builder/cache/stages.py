@@ -1,23 +1,13 @@
-"""What the artifact of an arr-coc stage is made from, and what only says how it is served."""
+"""What the artifact of an arr-coc stage is made from."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from builder.cache.key import cache_key
+from builder.spec.language import SERVING
 from builder.spec.models import Spec
 
-SERVING: Final = {
-    "slots",
-    "max_waiting",
-    "kv_cache_tokens",
-    "prefill_chunk",
-    "draft_tokens",
-    "spinning",
-    "intra_op_thread_count",
-    "kind",
-}
-"""Keys of `spec.language.DecoderEngine` that its graph does not depend on."""
 _BATCHED: Final = {"max_batch_size", "dynamic_batching", "instances", "onnxruntime"}
 
 

@@ -1,6 +1,6 @@
 """The language stage: engine, cache and weights."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
@@ -55,6 +55,19 @@ class DecoderEngine(Strict):
     )
     intra_op_thread_count: int = Field(default=1, ge=0, description="0: ONNX Runtime decides.")
     kind: Literal["auto", "cpu", "gpu"] = "auto"
+
+
+SERVING: Final = {
+    "slots",
+    "max_waiting",
+    "kv_cache_tokens",
+    "prefill_chunk",
+    "draft_tokens",
+    "spinning",
+    "intra_op_thread_count",
+    "kind",
+}
+"""Keys of `DecoderEngine` that the exported graph does not depend on."""
 
 
 class LanguageStage(DecoderEngine):

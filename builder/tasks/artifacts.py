@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from builder.cache.key import cache_key
-from builder.cache.stages import SERVING
 from builder.cache.store import Store
 from builder.cache.verified import make_verified, take_verified
 from builder.optimize.artifact import Outcome, Surroundings, make_artifact
 from builder.optimize.calibration import Told
 from builder.publish.manifest import sha256
+from builder.spec.language import SERVING
 from builder.spec.releases import onnx_limits
 from builder.spec.task import TaskSpec
 from builder.steps import Progress
