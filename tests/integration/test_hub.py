@@ -55,6 +55,13 @@ class Hub:
         assert done.returncode == 0, done.stderr
         return read_manifest(self.root / repository)
 
+    def assert_kept(self, spec: str, manifest: dict[str, Any]) -> None:
+        """Built again, a spec gives the same files and the cache nothing new."""
+        kept = self.kept()
+        assert kept
+        assert self.build(spec, "again")["files"] == manifest["files"]
+        assert self.kept() == kept
+
 
 def scale(path: Path) -> None:
     """Other weights, all else as it was."""
@@ -82,10 +89,7 @@ def test_a_task_of_a_hub_id(hub: Hub, local: Path) -> None:
     assert yaml.safe_load((hub.root / "mood.yaml").read_text())["checkpoint"]["path"] == "ours/mood"
     first = hub.build("mood.yaml", "repository")
     assert first["source"]["files"] == {"commit": COMMITS[0]}
-    kept = hub.kept()
-    assert kept
-    assert hub.build("mood.yaml", "again")["files"] == first["files"]
-    assert hub.kept() == kept
+    hub.assert_kept("mood.yaml", first)
 
     # Another commit of which only the weights differ is another model, not the cached one.
     scale(local / "model.safetensors")
@@ -124,10 +128,7 @@ def test_an_arr_coc_of_a_hub_id(hub: Hub) -> None:
     manifest = hub.build("spec.yaml", "repository")
     assert manifest["source"]["files"] == {"commit": COMMITS[0]}
     assert all(row["passed"] for row in manifest["parity"])
-    kept = hub.kept()
-    assert kept
-    assert hub.build("spec.yaml", "again")["files"] == manifest["files"]
-    assert hub.kept() == kept
+    hub.assert_kept("spec.yaml", manifest)
 
     other = shutil.copytree(TINY, hub.root / "other")
     scale(other / "arr_coc.safetensors")
