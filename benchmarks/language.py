@@ -42,7 +42,7 @@ from benchmarks._language_model import (
     sequential,
 )
 from benchmarks._results import keep, machine
-from builder.export.decoder import export_text_model
+from builder.arr_coc.export.decoder import export_text_model
 from builder.runtime.models.language.positions import text_sequence
 from builder.spec.language import LanguageStage, WeightFormat
 from builder.spec.releases import onnx_limits

@@ -36,13 +36,13 @@ from benchmarks.trace import (
     read_trace,
     traced_server,
 )
-from builder.arr_coc.checkpoint import ArrCoc, load_checkpoint
-from builder.arr_coc.folded import FoldedRelevance
+from builder.arr_coc.export.vision import export_vision
+from builder.arr_coc.modules.folded import FoldedRelevance
+from builder.arr_coc.modules.relevance import Relevance, RelevanceConfig
 from builder.arr_coc.reference import Reference
-from builder.arr_coc.relevance import Relevance, RelevanceConfig
+from builder.arr_coc.source import ArrCoc, load_checkpoint
 from builder.build import Build
 from builder.export.onnx_file import export_module
-from builder.export.vision import export_vision
 from builder.runtime.models.preprocess.image import decode, to_pixels
 from builder.spec.models import Spec
 from builder.spec.releases import onnx_limits

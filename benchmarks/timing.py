@@ -13,7 +13,7 @@ import onnxruntime as ort
 import torch
 
 from benchmarks._commit import commit
-from builder.steps import Progress
+from builder.progress import Progress
 
 THREADS = 2
 PAUSE = 0.03

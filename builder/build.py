@@ -1,79 +1,43 @@
-"""A build: export, verify, render, validate, publish, in this order."""
+"""The one build: select, export, optimize, verify, render, validate, publish."""
 
-import shutil
-from collections.abc import Callable
-from functools import cached_property, partial
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from builder.arr_coc.checkpoint import ArrCoc, load_checkpoint, source_hashes
-from builder.arr_coc.facts import SourceFacts, load_facts, pinned, resolve_source
-from builder.arr_coc.reference import Reference
-from builder.cache.stages import stage_key
 from builder.cache.store import Store
-from builder.cache.verified import make_verified, take_verified
-from builder.export.decoder import export_decoder
-from builder.export.relevance import export_relevance
-from builder.export.tensorrt import build_plan
-from builder.export.vision import export_vision
-from builder.publish.manifest import read_manifest, write_manifest
-from builder.publish.staging import staging_folder
-from builder.render.model_config import ModelConfig
-from builder.render.pipeline import pipeline_configs
-from builder.spec.models import Checkpoint, Spec
-from builder.steps import (
-    VERSION,
-    BuildReport,
-    Progress,
-    drift,
-    model_sizes,
-    require_valid,
-    runtime_requirements,
-    selected_models,
-    write_models,
-)
-from builder.verify.artifacts import Verifier
-from builder.verify.measure import ParityRow, artifact_errors, require_parity
-from builder.verify.pictures import verification_pictures
-
-_EXPORTS: dict[str, Callable[[ArrCoc, Spec, Path], None]] = {
-    "vision": export_vision,
-    "relevance": export_relevance,
-    "language": export_decoder,
-}
+from builder.errors import PublishError, SpecError
+from builder.member import MemberBuild
+from builder.progress import Progress
+from builder.publish.manifest import FileRecord, Manifest, hashed_files, read_manifest
+from builder.publish.ownership import refuse_clashes
+from builder.publish.staging import Staging, staging_folder
+from builder.recipe import Artifact, Made, Workshop
+from builder.recipes import AnySpec, recipes_of
+from builder.render.models import REQUIREMENTS_NAME, model_sizes, write_requirements
+from builder.validate import Target, validate_repository
+from builder.verify.measure import ParityRow, require_parity
 
 
-def _stage_names(spec: Spec) -> dict[str, str]:
-    """Stage -> model name."""
-    return {stage: getattr(spec.stages, stage).name for stage in type(spec.stages).model_fields}
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build wrote.
 
-
-def _artifact(stage: str, folder: Path) -> Path:
-    return folder / ("decoder.onnx" if stage == "language" else "model.onnx")
-
-
-def requirements(spec: Spec) -> list[str]:
-    """What the Python stages import, for the server's own Python."""
-    return runtime_requirements(spec.target, "pillow>=10", "tokenizers>=0.20")
-
-
-def write_text_files(
-    spec: Spec, facts: SourceFacts, origin: str, folder: Path
-) -> list[ModelConfig]:
-    """Everything but weights and tokenizers: configs, Python stages, requirements.
-
-    Args:
-        spec: The spec.
-        facts: Facts of its checkpoint.
-        origin: Name of the spec file.
-        folder: The repository.
-
-    Returns:
-        The model configs, the ensemble last.
+    Attributes:
+        repository: The published folder.
+        models: Model name -> bytes of its files, in pipeline order.
+        parity: The parity table.
+        carried: Entries of the old repository that belong to no member and were kept.
+        precision: Model name -> the candidates that were measured for it, and the choice.
+        members: Member -> the version that answers.
     """
-    configs = pipeline_configs(spec, facts)
-    stages = {name: stage for stage, name in _stage_names(spec).items()}
-    write_models(configs, stages, requirements(spec), origin, folder)
-    return configs
+
+    repository: Path
+    models: dict[str, int]
+    parity: list[ParityRow]
+    carried: list[str] = field(default_factory=list)
+    precision: dict[str, Any] = field(default_factory=dict)
+    members: dict[str, int] = field(default_factory=dict)
 
 
 class Build:
@@ -81,156 +45,180 @@ class Build:
 
     def __init__(
         self,
-        spec: Spec,
+        spec: AnySpec,
         spec_path: Path,
         target: Path,
         progress: Progress,
         store: Store | None = None,
+        version: str | None = None,
     ) -> None:
         """Prepare a build.
 
         Args:
-            spec: The spec.
+            spec: The spec, of any kind.
             spec_path: Its file; local paths in it are relative to its folder.
             target: The repository to write.
             progress: Told about each step.
             store: The cache of artifacts; None: everything is made anew.
+            version: The version to write, a number or `next`; None: the one that answers, else 1.
         """
-        self._store = store
         self._spec = spec
-        self._base = spec_path.resolve().parent
-        self._origin = spec_path.name
+        self._spec_path = spec_path
         self._target = target
+        self._workshop = Workshop(progress, store)
         self._progress = progress
+        self._version = version
 
     def run(self, only: str | None = None) -> BuildReport:
         """Build and publish.
 
         Args:
-            only: Name of one model to build anew; the others stay as they are.
+            only: Name of one model, or of one member of a repository spec, to build anew; the
+                others stay as they are.
 
         Raises:
             BuilderError: a step failed; the old repository is untouched.
         """
-        names = _stage_names(self._spec)
-        selected = selected_models([*names.values(), self._spec.name], only, self._target)
-        exported = [stage for stage in _EXPORTS if names[stage] in selected]
-        self._progress.start(4 + 2 * len(exported))
-        with staging_folder(self._target) as staging:
+        with staging_folder(self._target, self._wait) as staging:
+            manifest = read_manifest(staging.target)
+            members = self._members(manifest, staging, only)
+            self._start(members)
             self._progress.step("render configs")
-            facts = load_facts(self._checkpoint, self._base)
-            configs = write_text_files(self._spec, facts, self._origin, staging.path)
-            for config in configs:
-                if config.name not in selected:
-                    shutil.rmtree(staging.path / config.name)
-                    shutil.copytree(self._target / config.name, staging.path / config.name)
-            for stage in ("preprocess", "language"):
-                if names[stage] in selected:
-                    path = staging.path / names[stage] / VERSION / "tokenizer.json"
-                    facts.tokenizer.backend_tokenizer.save(str(path))
-            rows = self._artifacts(facts, staging.path, exported)
+            for member in members:
+                member.write()
+            rows, precision = self._artifacts(members)
+            for member in members:
+                member.arrange()
+            carried = self._merge(members, manifest, staging)
             self._progress.step("validate")
-            require_valid(staging.path, self._spec.triton_release)
+            models = [config.name for member in members for config in member.configs]
+            _require_valid(staging.path, self._spec.triton_release, models)
             self._progress.step("publish")
-            self._write_manifest(staging.path, configs, rows, only)
-            carried = staging.publish()
+            self._write_manifest(members, manifest, staging.path, rows, precision)
+            staging.publish()
+        configs = [config for member in members for config in member.configs]
         sizes = model_sizes(self._target, configs)
-        return BuildReport(self._target, sizes, rows, carried)
+        live = {member.name: member.version for member in members}
+        return BuildReport(self._target, sizes, rows, carried, precision, live)
 
-    def _artifacts(self, facts: SourceFacts, folder: Path, stages: list[str]) -> list[ParityRow]:
-        """Write the artifacts of stages, those from the cache that are there; their parity."""
-        spec, names = self._spec, _stage_names(self._spec)
-        folders = {stage: folder / names[stage] / VERSION for stage in stages}
-        pictures = verification_pictures(spec, self._base)
-        store = self._store
-        keys = {
-            stage: stage_key(spec, stage, self._hashes, pictures) if store else ""
-            for stage in stages
-        }
-        found = {stage: take_verified(store, keys[stage], folders[stage]) for stage in stages}
-        for stage in stages:
-            if found[stage] is not None:
-                self._progress.step(f"{names[stage]} from the cache")
-        missing = [stage for stage in stages if found[stage] is None]
-        if missing:
-            self._progress.step("load checkpoint")
-            source = load_checkpoint(self._checkpoint, self._base, spec.seed, facts)
-            verifier = Verifier(Reference(spec, source), pictures)
-            for stage in missing:
-                make = partial(self._export, stage, source, verifier, folders[stage])
-                found[stage] = make_verified(store, keys[stage], folders[stage], make)
-        every = [row for stage in stages for row in found[stage] or []]
-        require_parity(every)
-        if spec.target == "tensorrt" and "vision" in stages:
-            self._plan(folders["vision"])
-        return every
+    def _wait(self) -> None:
+        self._progress.step(f"wait for another build that writes to {self._target}")
 
-    def _export(
-        self, stage: str, source: ArrCoc, verifier: Verifier, folder: Path
-    ) -> list[ParityRow]:
-        name, path = _stage_names(self._spec)[stage], _artifact(stage, folder)
-        self._progress.step(f"export {name}")
-        _EXPORTS[stage](source, self._spec, path)
-        self._progress.step(f"verify {name}")
-        with artifact_errors(name):
-            return verifier.checks()[stage](path)
+    def _members(self, manifest: Manifest, staging: Staging, only: str | None) -> list[MemberBuild]:
+        """The members to build; `only` of a repository spec leaves the others out."""
+        recipes = recipes_of(self._spec, self._spec_path, staging.target)
+        members = [
+            MemberBuild(recipe, origin, manifest, staging, self._workshop, self._version)
+            for recipe, origin in recipes
+        ]
+        _refuse_doubles(members)
+        if only is None:
+            return members
+        if len(members) > 1 and only in {member.name for member in members}:
+            return [member for member in members if member.name == only]
+        found = [m for m in members if only in {config.name for config in m.configs}]
+        if not found:
+            names = [config.name for member in members for config in member.configs]
+            raise SpecError(f"--only {only}: the spec has no such model; it has {', '.join(names)}")
+        found[0].select(only)
+        return found
 
-    @cached_property
-    def _checkpoint(self) -> Checkpoint:
-        return pinned(self._spec.checkpoint, self._base)
-
-    @cached_property
-    def _hashes(self) -> dict[str, str]:
-        """What the checkpoint is told apart by."""
-        checkpoint = self._checkpoint
-        return source_hashes(resolve_source(checkpoint, self._base), checkpoint.revision)
-
-    def _plan(self, folder: Path) -> None:
-        stage = self._spec.stages.vision
-        batching = stage.dynamic_batching
-        preferred = max((batching.preferred_batch_size if batching else None) or [1])
-        onnx = _artifact("vision", folder)
-        build_plan(
-            onnx,
-            folder / "model.plan",
-            max_batch_size=stage.max_batch_size,
-            precision=self._spec.precision_of(stage),
-            preferred=preferred,
+    def _start(self, members: list[MemberBuild]) -> None:
+        steps = sum(
+            2 * len(member.artifacts) + bool(member.artifacts and member.recipe.loads)
+            for member in members
         )
-        for path in folder.glob(f"{onnx.name}*"):
-            path.unlink()
+        self._progress.start(3 + steps)
+
+    def _artifacts(self, members: list[MemberBuild]) -> tuple[list[ParityRow], dict[str, Any]]:
+        """Make what is not in the cache; the parity of all, and what was measured of each."""
+        every = [(member, artifact) for member in members for artifact in member.artifacts]
+        made: dict[str, Made] = {}
+        for member, artifact in every:
+            found = artifact.take(member.folder(artifact.model))
+            if found is not None:
+                made[artifact.model] = found
+        missing: list[tuple[MemberBuild, Artifact]] = [
+            (member, artifact) for member, artifact in every if artifact.model not in made
+        ]
+        for member, artifact in missing:
+            made[artifact.model] = artifact.make(member.folder(artifact.model))
+        rows = [row for _, artifact in every for row in made[artifact.model].rows]
+        require_parity(rows)
+        for member, artifact in every:
+            artifact.finish(member.folder(artifact.model))
+        outcomes = {name: one.outcome for name, one in made.items() if one.outcome}
+        return rows, outcomes
+
+    def _merge(self, members: list[MemberBuild], manifest: Manifest, staging: Staging) -> list[str]:
+        """Bring in what the build does not write; names of what belongs to no member."""
+        replaced: set[str] = {REQUIREMENTS_NAME}
+        for member in members:
+            models = [config.name for config in member.configs]
+            refuse_clashes(staging.target, manifest, member.name, models, staging.path)
+            member.keep_foreign_files()
+            replaced.update(models, member.old_models)
+        carried = staging.carry(replaced)
+        others = [
+            record
+            for name, record in manifest.members.items()
+            if name not in {member.name for member in members}
+        ]
+        lines = [line for member in members for line in member.recipe.requirements()]
+        lines += [line for record in others for line in record.requirements]
+        write_requirements(lines, staging.path)
+        return [name for name in carried if name not in manifest.owners]
 
     def _write_manifest(
-        self, folder: Path, configs: list[ModelConfig], rows: list[ParityRow], only: str | None
+        self,
+        members: list[MemberBuild],
+        manifest: Manifest,
+        folder: Path,
+        rows: list[ParityRow],
+        precision: dict[str, Any],
     ) -> None:
-        parity = [row.as_dict() for row in rows]
-        if only is not None:
-            old = read_manifest(self._target).get("parity", [])
-            parity += [row for row in old if row.get("artifact") != only]
-        write_manifest(
-            folder,
-            models=[config.name for config in configs],
-            spec=self._spec.model_dump(mode="json"),
-            source=self._hashes,
-            parity=parity,
-        )
+        records, files = dict(manifest.members), dict(manifest.files)
+        for member in members:
+            records[member.name] = member.record(rows, precision)
+            for path in manifest.files_of(member.old_models):
+                del files[path]
+            models = [config.name for config in member.configs]
+            foreign = set(member.foreign)
+            written = hashed_files(folder, models)
+            files |= {path: file for path, file in written.items() if path not in foreign}
+        files[REQUIREMENTS_NAME] = FileRecord.of(folder / REQUIREMENTS_NAME)
+        Manifest(members=records, files=dict(sorted(files.items()))).write(folder)
 
 
-def rendered_drift(spec: Spec, spec_path: Path, target: Path, scratch: Path) -> list[str]:
-    """Files of a repository that differ from what the spec renders today.
+def _refuse_doubles(members: list[MemberBuild]) -> None:
+    """Members and models of one build have names of their own."""
+    names: dict[str, str] = {}
+    for member in members:
+        for config in member.configs:
+            other = names.setdefault(config.name, member.name)
+            if other != member.name:
+                raise SpecError(
+                    f"{other} and {member.name} both have a model named '{config.name}'; names "
+                    "must differ"
+                )
+
+
+def _require_valid(folder: Path, release: str, models: Collection[str]) -> None:
+    """Refuse a repository whose models Triton would not load.
 
     Args:
-        spec: The spec.
-        spec_path: Its file.
-        target: The repository to compare.
-        scratch: An empty folder to render into.
+        folder: The repository.
+        release: Triton release that it is built for.
+        models: Names of the models that count; others were there before.
 
-    Returns:
-        Paths relative to the repository.
+    Raises:
+        PublishError: names each model and why.
     """
-    facts = load_facts(spec.checkpoint, spec_path.resolve().parent)
-    write_text_files(spec, facts, spec_path.name, scratch)
-    return drift(scratch, target)
-
-
-__all__ = ["Build", "BuildReport", "Progress", "rendered_drift", "requirements", "write_text_files"]
+    errors = [
+        finding
+        for finding in validate_repository(folder, Target(release=release))
+        if finding.severity == "error" and finding.model in models
+    ]
+    if errors:
+        lines = [f"{f.model}: {f.message} ({f.rule})" for f in errors]
+        raise PublishError("nothing was published; Triton would refuse it:\n" + "\n".join(lines))

@@ -30,10 +30,10 @@ from benchmarks.serving import servers
 from benchmarks.serving.bound import flops, matrix_flops_a_second
 from benchmarks.serving.load import CLIENTS
 from benchmarks.timing import machine
-from builder.builds import build_of
+from builder.build import Build
+from builder.progress import Progress
 from builder.spec.load import load_any_spec
 from builder.spec.task import TaskSpec
-from builder.steps import Progress
 
 ROOT = Path(__file__).parents[2]
 SPEC = ROOT / "specs" / "minilm.yaml"
@@ -75,7 +75,7 @@ def build_ours(folder: Path) -> dict[str, str]:
         if not repository.exists():
             print(f"build {name}", flush=True)
             built = TaskSpec.model_validate(data)
-            build_of(built, SPEC, repository, _Steps()).run()
+            Build(built, SPEC, repository, _Steps()).run()
         manifest = json.loads((repository / "manifest.json").read_text())
         found[name] = manifest["precision"]["minilm_model"]["precision"]
     return found

@@ -1,11 +1,9 @@
 """What is known of a checkpoint without loading its weights."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 from transformers.utils.constants import (
@@ -17,8 +15,9 @@ from transformers.utils.constants import (
 from transformers.utils.hub import cached_file
 
 from builder.arr_coc.prompt import PromptFormat
+from builder.checkpoint.hub import checkpoint_errors, hub_options, resolve_source
 from builder.errors import CheckpointError
-from builder.spec.models import Checkpoint, CheckpointSource
+from builder.spec.models import Checkpoint
 
 SUPPORTED = ("qwen2_vl", "qwen3_vl")
 """Base model types that can be built."""
@@ -52,84 +51,6 @@ class SourceFacts:
     image_token_id: int
     end_token_ids: tuple[int, ...]
     tokenizer: Any
-
-
-def resolve_source(checkpoint: CheckpointSource, base: Path) -> str:
-    """A local folder, relative to the spec file, where there is one; else a hub id.
-
-    Raises:
-        CheckpointError: it looks like a path but is no folder.
-    """
-    local = (base / checkpoint.path).resolve()
-    if local.is_dir():
-        return str(local)
-    looks_like_path = checkpoint.path.startswith((".", "/", "~")) or checkpoint.path.count("/") > 1
-    if local.exists() or looks_like_path:
-        raise CheckpointError(f"checkpoint {local} is not a folder; give a folder or a hub id")
-    return checkpoint.path
-
-
-def snapshot(source: str, revision: str | None) -> Path:
-    """Where a checkpoint lies on disk.
-
-    Args:
-        source: What `resolve_source` gives.
-        revision: Of the hub; None: its main branch.
-
-    Returns:
-        The local folder; or that in the hub's cache, named by its commit, which holds the files
-        that were fetched so far.
-    """
-    if Path(source).is_dir():
-        return Path(source)
-    return Path(str(cached_file(source, "config.json", revision=revision))).parent
-
-
-@contextmanager
-def checkpoint_errors(source: str) -> Iterator[None]:
-    """Turn whatever a loader raises into one sentence."""
-    try:
-        yield
-    except CheckpointError:
-        raise
-    except Exception as error:
-        lines = str(error).strip().splitlines()
-        first = lines[0] if lines else type(error).__name__
-        raise CheckpointError(f"checkpoint {source} does not load: {first}") from error
-
-
-Named = TypeVar("Named", bound=CheckpointSource)
-
-
-def pinned(checkpoint: Named, base: Path) -> Named:
-    """The checkpoint, held at the commit that its revision names now.
-
-    Whatever is read of it later is of that commit, also if somebody pushes meanwhile.
-
-    Args:
-        checkpoint: Where it is.
-        base: Folder that local paths are relative to.
-
-    Returns:
-        The same where it is a local folder.
-
-    Raises:
-        CheckpointError: missing.
-    """
-    source = resolve_source(checkpoint, base)
-    if Path(source).is_dir():
-        return checkpoint
-    with checkpoint_errors(source):
-        commit = snapshot(source, checkpoint.revision).name
-    return checkpoint.model_copy(update={"revision": commit})
-
-
-def hub_options(checkpoint: CheckpointSource) -> dict[str, Any]:
-    """Options that every transformers loader gets."""
-    return {
-        "revision": checkpoint.revision,
-        "trust_remote_code": checkpoint.trust_remote_code,
-    }
 
 
 # What each family's image processor normalizes with where its config does not say.

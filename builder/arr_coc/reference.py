@@ -20,8 +20,8 @@ from transformers.vision_utils import (
     get_vision_position_ids,
 )
 
-from builder.arr_coc.allocator import allocate
-from builder.arr_coc.checkpoint import ArrCoc
+from builder.arr_coc.modules.allocator import allocate
+from builder.arr_coc.source import ArrCoc
 from builder.runtime.models.preprocess.grids import nearest_grid
 from builder.runtime.models.preprocess.image import decode_all, to_pixels
 from builder.runtime.models.preprocess.prompt import Prompt, PromptEncoder

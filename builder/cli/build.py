@@ -87,6 +87,13 @@ def build(
     only: Annotated[
         str | None, typer.Option(metavar="NAME", help="Build one model anew, keep the others.")
     ] = None,
+    version: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|next",
+            help="Write this version beside the older ones, and let it answer.",
+        ),
+    ] = None,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -125,11 +132,11 @@ def build(
         steps = StepTimes(bar)
         steps.step("load libraries")
         quiet()
-        from builder.builds import build_of
+        from builder.build import Build
         from builder.cache.store import Store, default_folder
 
         store = None if no_cache else Store(cache or default_folder())
-        built = build_of(loaded, spec, output, steps, store).run(only)
+        built = Build(loaded, spec, output, steps, store, version).run(only)
         seconds = steps.seconds()
         bar.finish()
     console.print(_parity_table(built.parity))
@@ -138,11 +145,14 @@ def build(
         console.print(variants_table(model, outcome))
     for name in built.carried:
         console.print(f"kept {name}: it was there and is not the builder's", highlight=False)
+    for name, number in built.members.items():
+        if number > 1:
+            console.print(f"{name}: version {number} answers", highlight=False)
     if no_report:
         return
     folder = report or report_folder(output)
     try:
-        write_report(output, folder, seconds)
+        write_report(output, folder, seconds, built.members)
     except PublishError as error:
         if report is not None:
             raise

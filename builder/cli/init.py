@@ -14,7 +14,7 @@ from rich.console import Console
 from builder.errors import SpecError
 
 if TYPE_CHECKING:
-    from builder.tasks.checkpoint import CheckpointFiles
+    from builder.checkpoint.files import CheckpointFiles
 
 
 def init(
@@ -38,8 +38,8 @@ def init(
         _write(*_onnx_file(folder, name, base), output)
         return
     from builder.arr_coc.facts import SUPPORTED
+    from builder.checkpoint.files import open_checkpoint
     from builder.spec.task import TaskCheckpoint
-    from builder.tasks.checkpoint import open_checkpoint
 
     written = os.path.relpath(folder, base) if local else source
     files = open_checkpoint(TaskCheckpoint(path=written), base)
@@ -83,7 +83,7 @@ def _model_name(text: str) -> str:
 
 def _pipeline(name: str, written: str, base: Path, folder: Path) -> str:
     from builder.arr_coc.facts import load_facts
-    from builder.arr_coc.relevance import CONFIG_NAME
+    from builder.arr_coc.modules.relevance import CONFIG_NAME
     from builder.render.templates import render_template
     from builder.spec.models import Checkpoint
 

@@ -1,7 +1,6 @@
 """`builder render SPEC`: configs and Python stages, without weights."""
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -18,19 +17,18 @@ def render(
     ] = False,
 ) -> None:
     """Write the configs and Python stages of a repository; weights stay as they are."""
-    from builder.builds import drift_of, render_to
+    from builder.recipes import drift_of, render_to
     from builder.spec.load import load_any_spec
 
     loaded = load_any_spec(spec)
     console = Console(highlight=False, soft_wrap=True)
     if check:
-        with TemporaryDirectory() as scratch:
-            drift = drift_of(loaded, spec, output, Path(scratch))
+        drift = drift_of(loaded, spec, output)
         for name in drift:
             console.print(f"{output / name} differs from what {spec} renders", markup=False)
         if drift:
             console.print(f"run: builder render {spec} --output {output}", markup=False)
             raise typer.Exit(1)
         return
-    for config in render_to(loaded, spec, output):
+    for config in render_to(loaded, spec, output, output):
         console.print(f"{output / config.name / 'config.pbtxt'}", markup=False)

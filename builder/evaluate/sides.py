@@ -97,8 +97,8 @@ class Torch:
             spec: The spec.
             base: Folder that its paths are relative to.
         """
-        from builder.arr_coc.checkpoint import load_checkpoint  # noqa: PLC0415 - brings torch
         from builder.arr_coc.reference import Reference  # noqa: PLC0415
+        from builder.arr_coc.source import load_checkpoint  # noqa: PLC0415 - brings torch
 
         self._reference = Reference(spec, load_checkpoint(spec.checkpoint, base, spec.seed))
         self._most = spec.kept_tokens

@@ -1,85 +1,23 @@
-"""The language stage's artifact."""
+"""One step of a decoder over a KV cache that past and present share."""
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import onnx
 import torch
 from torch.export import Dim
 
-from builder.arr_coc.checkpoint import ArrCoc
-from builder.arr_coc.decoder import Decoder
-from builder.export.examples import DTYPES
 from builder.export.onnx_file import EXPORT_OPSET, export_module
 from builder.export.weights import quantize_weights
-from builder.spec.language import DecoderEngine, LanguageStage, Precision
-from builder.spec.models import Spec
-from builder.spec.releases import OnnxLimits, onnx_limits
+from builder.spec.language import DecoderEngine, Precision
+from builder.spec.releases import OnnxLimits
 
-_BATCH, _LENGTH, _CACHE = 3, 5, 16
+DTYPES: Final[dict[Precision, torch.dtype]] = {"fp32": torch.float32, "fp16": torch.float16}
+
+BATCH, LENGTH = 3, 5
+_CACHE = 16
 """Sizes that are traced with: all different, none 0 or 1."""
-
-
-def export_decoder(source: ArrCoc, spec: Spec, path: Path) -> None:
-    """One decoder step over a shared KV cache; see `arr_coc.decoder.Decoder.forward`."""
-    stage = spec.stages.language
-    export_text_model(
-        source.text_model,
-        source.model.lm_head,
-        path,
-        precision=spec.precision_of(stage),
-        stage=stage,
-        limits=onnx_limits(spec.triton_release),
-        deepstack_layers=source.facts.deepstack_layers,
-    )
-
-
-def export_text_model(
-    text_model: Any,
-    head: Any,
-    path: Path,
-    *,
-    precision: Precision,
-    stage: LanguageStage,
-    limits: OnnxLimits,
-    deepstack_layers: int = 0,
-) -> None:
-    """Export a Qwen2-VL or Qwen3-VL text model and its head.
-
-    Args:
-        text_model: A `Qwen2VLTextModel` or `Qwen3VLTextModel`.
-        head: Its `lm_head`.
-        path: The file to write.
-        precision: Of the activations, the cache, and the weights that are not quantized.
-        stage: How the weights are quantized.
-        limits: What the release can load.
-        deepstack_layers: DeepStack features beside a visual embedding.
-
-    Raises:
-        ExportError: the export failed.
-    """
-    dtype = DTYPES[precision]
-    text_model = at_precision(copy.deepcopy(text_model), dtype)
-    head = copy.deepcopy(head).to(dtype)
-    embedding = text_model.embed_tokens.weight
-    tied = head.weight.shape == embedding.shape and torch.equal(head.weight, embedding)
-    # Quantized weights are a copy anyway: the embedding stays as it is.
-    decoder = Decoder(
-        text_model,
-        head,
-        tied=tied and stage.weights is None,
-        deepstack_layers=deepstack_layers,
-    ).eval()
-    visual_width = decoder.hidden_size * (1 + deepstack_layers)
-    leading = [
-        ("input_ids", torch.zeros((_BATCH, _LENGTH), dtype=torch.int64), (0, 1)),
-        ("visual_embeds", torch.zeros((_BATCH, _LENGTH, visual_width), dtype=dtype), (0, 1)),
-        ("visual_mask", torch.zeros((_BATCH, _LENGTH), dtype=torch.bool), (0, 1)),
-        ("position_ids", torch.zeros((_BATCH, 3, _LENGTH), dtype=torch.int64), (0, 2)),
-    ]
-    export_step(decoder, leading, path, dtype=dtype, engine=stage, limits=limits)
 
 
 def at_precision(module: Any, dtype: torch.dtype) -> Any:
@@ -109,7 +47,7 @@ def export_step(
 
     Args:
         decoder: Takes the leading inputs, `logits_index`, `seqlens_k`, `total_sequence_length` and
-            the cache, as `arr_coc.decoder.Decoder.forward` does.
+            the cache, as `arr_coc.modules.decoder.Decoder.forward` does.
         leading: Name, example and the dims of batch and sequence of each leading input.
         path: The file to write; `row_copy.onnx` is written beside it.
         dtype: Of the cache.
@@ -121,15 +59,15 @@ def export_step(
     """
     layers = range(decoder.num_layers)
     past = [
-        torch.zeros((_BATCH, decoder.num_kv_heads, _CACHE, decoder.head_dim), dtype=dtype)
+        torch.zeros((BATCH, decoder.num_kv_heads, _CACHE, decoder.head_dim), dtype=dtype)
         for _ in layers
         for _ in ("key", "value")
     ]
     args = (
         *(example for _, example, _ in leading),
-        torch.zeros((_BATCH, 2), dtype=torch.int64),
-        torch.full((_BATCH,), _LENGTH - 1, dtype=torch.int32),
-        torch.tensor(_LENGTH, dtype=torch.int32),
+        torch.zeros((BATCH, 2), dtype=torch.int64),
+        torch.full((BATCH,), LENGTH - 1, dtype=torch.int32),
+        torch.tensor(LENGTH, dtype=torch.int32),
         past,
     )
     b = Dim("batch", min=1, max=1024)

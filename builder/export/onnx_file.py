@@ -11,7 +11,7 @@ import onnx
 import torch
 from torch import nn
 
-from builder.arr_coc import attention, kernels
+from builder.contrib import attention, kernels
 from builder.errors import ExportError, disk_full
 from builder.spec.releases import OnnxLimits
 

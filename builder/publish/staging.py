@@ -7,14 +7,18 @@ import fcntl
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import IO
 
 from builder.errors import PublishError, disk_full
-from builder.publish.manifest import owned_models
+from builder.publish.manifest import MANIFEST_NAME
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+
+_Shape = dict[str, tuple[int, int]]
+"""Path below an entry -> modification time in nanoseconds and size."""
 
 
 def _exchange(first: Path, second: Path) -> bool:
@@ -55,20 +59,23 @@ def _link_or_copy(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def _carry_over(target: Path, staging: Path) -> list[str]:
-    """Keep what the builder does not own: other people's models, notes, version control."""
-    owned = owned_models(target)
-    carried = []
-    for entry in sorted(target.iterdir()):
-        place = staging / entry.name
-        if entry.name in owned or place.exists() or entry.name == "manifest.json":
-            continue
-        if entry.is_symlink() or entry.is_file():
-            shutil.copy2(entry, place, follow_symlinks=False)
-        else:
-            shutil.copytree(entry, place, symlinks=True, copy_function=_link_or_copy)
-        carried.append(entry.name)
-    return carried
+def copy_entry(source: Path, target: Path) -> None:
+    """Copy a file, a link or a folder; its files are hard links where the disk has them."""
+    if source.is_symlink() or source.is_file():
+        shutil.copy2(source, target, follow_symlinks=False)
+    else:
+        shutil.copytree(source, target, symlinks=True, copy_function=_link_or_copy)
+
+
+def _shape(entry: Path) -> _Shape:
+    """What tells whether somebody changed an entry meanwhile."""
+    paths = [entry, *sorted(entry.rglob("*"))] if entry.is_dir() else [entry]
+    found = {}
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            status = path.lstat()
+            found[str(path.relative_to(entry.parent))] = (status.st_mtime_ns, status.st_size)
+    return found
 
 
 def _remove_stale(folder: Path, prefix: str) -> None:
@@ -94,12 +101,29 @@ class Staging:
         self.target = target
         self.path = path
         self.published = False
+        self._replaced: frozenset[str] = frozenset()
+        self._carried: dict[str, _Shape] = {}
 
-    def publish(self) -> list[str]:
-        """Move the folder into place in one step.
+    def carry(self, replaced: Collection[str]) -> list[str]:
+        """Keep everything of the repository but the entries that the build replaces or removes.
+
+        Args:
+            replaced: Names of those entries; the manifest is one of them.
 
         Returns:
-            Names of entries of the old repository that were kept because they are not ours.
+            Names of the entries that were kept, sorted.
+        """
+        self._replaced = frozenset({*replaced, MANIFEST_NAME})
+        if not self.target.is_dir():
+            return []
+        for entry in sorted(self.target.iterdir()):
+            if entry.name not in self._replaced:
+                self._carried[entry.name] = _shape(entry)
+                copy_entry(entry, self.path / entry.name)
+        return list(self._carried)
+
+    def publish(self) -> None:
+        """Move the folder into place in one step; `carry` comes first.
 
         Raises:
             PublishError: the move failed; the old repository is untouched.
@@ -108,8 +132,7 @@ class Staging:
             if not self.target.exists():
                 self.path.rename(self.target)
                 self.published = True
-                return []
-            carried = _carry_over(self.target, self.path)
+                return
             old = self.path.with_name(f"{self.path.name}-old")
             _swap(self.path, self.target, old)
         except OSError as error:
@@ -118,16 +141,39 @@ class Staging:
                 "(A mount point can't be: build into a folder below it.)"
             ) from error
         self.published = True
+        self._bring_after(old)
         shutil.rmtree(old, ignore_errors=True)
-        return carried
+
+    def _bring_after(self, old: Path) -> None:
+        """What others wrote while the build was carrying over and moving."""
+        for entry in sorted(old.iterdir()):
+            if entry.name in self._replaced or _shape(entry) == self._carried.get(entry.name):
+                continue
+            place = self.target / entry.name
+            if place.is_dir() and not place.is_symlink():
+                shutil.rmtree(place)
+            entry.rename(place)
+
+
+def _locked(lock: IO[str], waiting: Callable[[], None]) -> None:
+    """Hold a lock that ends with the process, however that ends."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        waiting()
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 @contextlib.contextmanager
-def staging_folder(target: Path) -> Iterator[Staging]:
+def staging_folder(target: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[Staging]:
     """A new folder beside `target`; removed at the end unless it was published.
 
+    Args:
+        target: The repository.
+        waiting: Called once where another build writes to it, which is waited for.
+
     Raises:
-        PublishError: it can't be made, or another build writes to the same target.
+        PublishError: it can't be made.
     """
     target = target.resolve()
     parent = _writable_folder(target)
@@ -138,10 +184,7 @@ def staging_folder(target: Path) -> Iterator[Staging]:
     except OSError as error:
         raise PublishError(f"{parent} is not writable: {error.strerror}") from error
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise PublishError(f"another build is writing to {target}; wait for it") from error
+        _locked(lock, waiting)
         _remove_stale(parent, prefix)
         staging = Staging(target, parent / f"{prefix}{uuid.uuid4().hex[:8]}")
         try:

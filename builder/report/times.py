@@ -2,7 +2,7 @@
 
 import time
 
-from builder.steps import Progress
+from builder.progress import Progress
 
 
 class StepTimes:

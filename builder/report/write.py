@@ -1,7 +1,7 @@
 """Writing a report: Markdown with its plots beside it, and one HTML file with everything in it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from builder.errors import PublishError
@@ -31,7 +31,10 @@ def check_folder(repository: Path, folder: Path) -> None:
 
 
 def write_report(
-    repository: Path, folder: Path, steps: Sequence[tuple[str, float]] = ()
+    repository: Path,
+    folder: Path,
+    steps: Sequence[tuple[str, float]] = (),
+    members: Collection[str] | None = None,
 ) -> list[Path]:
     """Write `report.md`, `report.html` and the plots.
 
@@ -39,6 +42,7 @@ def write_report(
         repository: What the builder published.
         folder: Where the report goes; older files of the same names are replaced.
         steps: Steps of the build and seconds.
+        members: The members to report on; None: all.
 
     Returns:
         The files, the two reports first.
@@ -47,9 +51,9 @@ def write_report(
         PublishError: there is no manifest, or the folder can't be written.
     """
     check_folder(repository, folder)
-    facts = read_facts(repository, steps)
+    facts = read_facts(repository, steps, members)
     drawn = plots(facts)
-    spec = json.dumps(facts.spec, indent=2)
+    spec = json.dumps(dict(facts.spec), indent=2)
     values = {"facts": facts, "plots": drawn, "spec": spec, "size": size_words}
     contents = {
         "report.md": render_template("report.md.j2", **values),

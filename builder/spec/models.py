@@ -102,7 +102,7 @@ class VisionStage(OnnxStage):
 
 
 class RelevanceStage(OnnxStage):
-    """Pixels and question to the kept token cells. Always fp64 inside, see `arr_coc.texture`."""
+    """Pixels and question to the kept token cells. fp64 inside: see `arr_coc.modules.texture`."""
 
     name: str = Field(default="relevance", pattern=MODEL_NAME)
     precision: Literal["fp64"] = "fp64"  # type: ignore[assignment]

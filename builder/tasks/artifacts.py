@@ -1,20 +1,20 @@
 """The artifact of a task's graph: from the cache, or exported, optimized and verified."""
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from builder.cache.key import cache_key
 from builder.cache.store import Store
 from builder.cache.verified import make_verified, take_verified
 from builder.optimize.artifact import Outcome, Surroundings, make_artifact
 from builder.optimize.calibration import Told
+from builder.progress import Progress
 from builder.publish.manifest import sha256
+from builder.recipe import Made
 from builder.spec.language import SERVING
 from builder.spec.releases import onnx_limits
 from builder.spec.task import TaskSpec
-from builder.steps import Progress
 from builder.tasks.export import export_graph
 from builder.tasks.kind import Artifact, Graph, Kind
 from builder.tasks.optimum import optimum_versions
@@ -27,19 +27,6 @@ FILE: Final = "model.onnx"
 # Keys of a spec that the exported graph does not depend on.
 _NOT_EXPORTED: Final = {"name", "long_text", "tokenizers", "tolerance", "target"}
 _KEPT_OF_MODEL: Final = ("exporter",)
-
-
-@dataclass(frozen=True)
-class Made:
-    """An artifact that stands in its folder.
-
-    Attributes:
-        rows: Its parity with the checkpoint.
-        outcome: What `Outcome.as_dict` says of it.
-    """
-
-    rows: list[ParityRow]
-    outcome: dict[str, Any]
 
 
 def _files(path: Path) -> list[Path]:
@@ -137,18 +124,24 @@ class ArtifactMaker:
         if self._store:
             self._store.put(key, _files(path), {})
 
-    def own(self, artifact: Artifact, folder: Path) -> list[ParityRow]:
-        """Write what a kind exports itself, and its parity; both from the cache where they are.
+    def take_own(self, artifact: Artifact, folder: Path) -> Made | None:
+        """Take what a kind exports itself out of the cache; None: it must be made."""
+        rows = take_verified(self._store, self._own_key(artifact.name), folder)
+        if rows is None:
+            return None
+        self._progress.step(f"{artifact.name} from the cache")
+        return Made(rows)
+
+    def make_own(self, artifact: Artifact, folder: Path) -> Made:
+        """Write what a kind exports itself, and compare it; it is kept in the cache.
 
         Raises:
             BuilderError: it can't be exported, or does not run.
         """
-        key = self._own_key(artifact.name) if self._store else ""
-        rows = take_verified(self._store, key, folder)
-        if rows is not None:
-            self._progress.step(f"{artifact.name} from the cache")
-            return rows
-        return make_verified(self._store, key, folder, lambda: self._make_own(artifact, folder))
+        key = self._own_key(artifact.name)
+        return Made(
+            make_verified(self._store, key, folder, lambda: self._make_own(artifact, folder))
+        )
 
     def _make_own(self, artifact: Artifact, folder: Path) -> list[ParityRow]:
         self._progress.step(f"export {artifact.name}")
@@ -158,6 +151,8 @@ class ArtifactMaker:
             return artifact.verify(folder)
 
     def _own_key(self, name: str) -> str:
+        if self._store is None:
+            return ""
         # `model` is of the graphs beside it.
         spec = self._spec.model_dump(
             mode="json",

@@ -8,8 +8,8 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from builder.arr_coc.attention import group_query_attention
-from builder.arr_coc.decoder import RotaryDecoder
+from builder.contrib.attention import group_query_attention
+from builder.decoders.rotary import RotaryDecoder
 from builder.errors import CheckpointError
 
 ROTARY_TYPES: Final = ("llama", "mistral", "qwen2", "qwen3")

@@ -5,10 +5,10 @@ from typing import Any
 
 from transformers import AutoModelForMaskedLM
 
+from builder.checkpoint.files import CheckpointFiles
 from builder.errors import CheckpointError
 from builder.render.model_config import Tensor
 from builder.spec.task import TaskSpec
-from builder.tasks.checkpoint import CheckpointFiles
 from builder.tasks.samples import TEXTS
 from builder.tasks.text import INPUT_IDS, Row, TextKind
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from builder.checkpoint.files import CheckpointFiles
 from builder.errors import CheckpointError, SpecError
 from builder.render.model_config import InstanceGroup, ModelConfig
 from builder.render.settings import device
@@ -12,7 +13,6 @@ from builder.runtime.models.seq2seq.rules import Rules
 from builder.spec.generation import Generation
 from builder.spec.models import Tolerance, Verify
 from builder.spec.task import TaskSpec
-from builder.tasks.checkpoint import CheckpointFiles
 
 _LONGEST_DEFAULT = 1024
 

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 from transformers import AutoModelForImageClassification
 
+from builder.checkpoint.files import CheckpointFiles
 from builder.render.model_config import EnsembleStep, ModelConfig, Tensor
-from builder.render.stages import ensemble, graph_stage, python_stage, same
 from builder.spec.task import TaskSpec
-from builder.steps import runtime_requirements
-from builder.tasks.checkpoint import CheckpointFiles
+from builder.targets import runtime_requirements
+from builder.tasks.configs import ensemble, graph_stage, python_stage, same
 from builder.tasks.kind import Description, Graph, Origin, Sample
 from builder.tasks.pictures import IMAGE, Colours, read_preparation
 from builder.tasks.text_classification import classify_answer, classify_parameters

@@ -8,10 +8,10 @@ from typing import Any, Protocol, runtime_checkable
 from numpy.typing import NDArray
 from torch import nn
 
+from builder.checkpoint.files import CheckpointFiles
 from builder.render.model_config import ModelConfig, Tensor
 from builder.spec.releases import OnnxLimits
 from builder.spec.task import TaskSpec
-from builder.tasks.checkpoint import CheckpointFiles
 from builder.verify.measure import ParityRow
 
 Arrays = Mapping[str, NDArray[Any]]

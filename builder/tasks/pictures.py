@@ -11,12 +11,12 @@ from PIL import Image
 from torch import nn
 from transformers import AutoImageProcessor
 
-from builder.arr_coc.facts import checkpoint_errors
+from builder.checkpoint.files import CheckpointFiles
+from builder.checkpoint.hub import checkpoint_errors
 from builder.errors import CheckpointError
 from builder.render.model_config import Tensor
 from builder.runtime.models.pixels.resize import Sizes, fit
 from builder.runtime.models.preprocess.image import decode
-from builder.tasks.checkpoint import CheckpointFiles
 from builder.verify.pictures import sample_pictures
 
 IMAGE = Tensor("IMAGE", "STRING", (1,))

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 from transformers import AutoModelForQuestionAnswering
 
+from builder.checkpoint.files import CheckpointFiles
 from builder.errors import CheckpointError, SpecError
 from builder.render.model_config import Tensor
 from builder.runtime.models.tokenize.windows import WindowEncoder
 from builder.spec.answers import Answers
 from builder.spec.task import TaskSpec
-from builder.tasks.checkpoint import CheckpointFiles
 from builder.tasks.kind import Sample
 from builder.tasks.samples import TEXTS, long_text
 from builder.tasks.text import TextKind, own_tokenizer

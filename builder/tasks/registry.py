@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Final
 
+from builder.checkpoint.files import CheckpointFiles, open_checkpoint
 from builder.errors import CheckpointError
 from builder.spec.task import Task, TaskSpec
-from builder.tasks.checkpoint import CheckpointFiles, open_checkpoint
 from builder.tasks.feature_extraction import FeatureExtraction
 from builder.tasks.fill_mask import FillMask
 from builder.tasks.image_classification import ImageClassification

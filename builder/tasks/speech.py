@@ -11,17 +11,18 @@ import torch
 from torch import nn
 from transformers import AutoModelForSpeechSeq2Seq, WhisperFeatureExtractor
 
-from builder.arr_coc.facts import checkpoint_errors
+from builder.checkpoint.files import CheckpointFiles
+from builder.checkpoint.hub import checkpoint_errors
 from builder.errors import CheckpointError
+from builder.recipe import VERSION
 from builder.render.model_config import EnsembleStep, ModelConfig, Tensor
-from builder.render.stages import ensemble, graph_stage, python_stage, same
 from builder.runtime.models.log_mel.spectrogram import LogMel
 from builder.runtime.models.seq2seq.rules import Rules
 from builder.runtime.models.seq2seq.steps import CachedDecoder
 from builder.spec.releases import OnnxLimits
 from builder.spec.task import TaskSpec
-from builder.steps import VERSION, runtime_requirements
-from builder.tasks.checkpoint import CheckpointFiles
+from builder.targets import runtime_requirements
+from builder.tasks.configs import ensemble, graph_stage, python_stage, same
 from builder.tasks.generation import (
     answer_limits,
     answer_parameters,

@@ -9,13 +9,13 @@ import torch
 from torch import nn
 from transformers import AutoModelForSeq2SeqLM
 
+from builder.checkpoint.files import CheckpointFiles
 from builder.errors import CheckpointError, SpecError
 from builder.render.model_config import ModelConfig, Tensor
 from builder.runtime.models.seq2seq.rules import Rules
 from builder.runtime.models.seq2seq.steps import CachedDecoder
 from builder.spec.releases import OnnxLimits
 from builder.spec.task import TaskSpec
-from builder.tasks.checkpoint import CheckpointFiles
 from builder.tasks.generation import (
     answer_limits,
     answer_parameters,

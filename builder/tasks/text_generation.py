@@ -10,19 +10,19 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM
 
+from builder.checkpoint.files import CheckpointFiles
 from builder.errors import CheckpointError, SpecError
-from builder.export.decoder import at_precision, export_step
-from builder.export.examples import DTYPES
+from builder.export.decoder import DTYPES, at_precision, export_step
+from builder.recipe import VERSION
+from builder.render.generation import ANSWER, REQUEST_OPTIONS
 from builder.render.model_config import InstanceGroup, ModelConfig, Tensor
-from builder.render.pipeline import ANSWER, REQUEST_OPTIONS
 from builder.render.settings import device, engine_parameters
 from builder.runtime.models.generate.chat import ChatTemplate
 from builder.runtime.models.language.decoder import Decoder
 from builder.runtime.models.language.session import SessionSettings
 from builder.spec.releases import OnnxLimits
 from builder.spec.task import TaskSpec
-from builder.steps import VERSION, runtime_requirements
-from builder.tasks.checkpoint import CheckpointFiles
+from builder.targets import runtime_requirements
 from builder.tasks.decoders import attention_window, make_step, require_covered
 from builder.tasks.generation import (
     Limits,

@@ -10,14 +10,15 @@ import torch
 from torch import nn
 from transformers import AutoModel
 
+from builder.checkpoint.files import CheckpointFiles
 from builder.errors import CheckpointError
+from builder.recipe import VERSION
 from builder.render.model_config import EnsembleStep, ModelConfig, Tensor
-from builder.render.stages import ensemble, graph_stage, python_stage, same
 from builder.runtime.models.tokenize.texts import TextEncoder
 from builder.spec.answers import ZeroShot
 from builder.spec.task import TaskSpec
-from builder.steps import VERSION, runtime_requirements
-from builder.tasks.checkpoint import CheckpointFiles
+from builder.targets import runtime_requirements
+from builder.tasks.configs import ensemble, graph_stage, python_stage, same
 from builder.tasks.kind import Description, Graph, Sample
 from builder.tasks.pictures import IMAGE, Colours, read_preparation
 from builder.tasks.samples import BATCHES, TEXTS, long_text

@@ -79,21 +79,34 @@ def from_build_manifest(manifest: dict[str, Any], model: str, file: str) -> Plan
     `file` is the plan's path in the repository. The one profile of a built engine reaches the
     `max_batch_size` of the model's stage in the spec.
     """
-    version = _at(manifest, "versions", "tensorrt")
     size = _at(manifest, "files", file, "bytes")
-    stages = _at(manifest, "spec", "stages")
+    if not isinstance(size, int):
+        return None
+    record = _version_record(manifest, model, file)
+    version = _at(record, "packages", "tensorrt") or _at(record, "versions", "tensorrt")
+    stages = _at(record, "spec", "stages")
     batches = [
         stage.get("max_batch_size")
         for stage in (stages.values() if isinstance(stages, dict) else ())
         if isinstance(stage, dict) and stage.get("name") == model
     ]
-    if not isinstance(size, int):
-        return None
     return PlanManifest(
         version if isinstance(version, str) else "",
         tuple(batch for batch in batches if isinstance(batch, int)),
         size,
     )
+
+
+def _version_record(manifest: dict[str, Any], model: str, file: str) -> Any:
+    """What the manifest says of the version that a file belongs to; None: nothing."""
+    members = manifest.get("members")
+    if members is None:
+        return manifest  # of a builder that knew one member and one version
+    for member in members.values() if isinstance(members, dict) else ():
+        models = _at(member, "models")
+        if isinstance(models, list) and model in models:
+            return _at(member, "versions", file.split("/")[1] if "/" in file else "")
+    return None
 
 
 def read_json(data: bytes) -> dict[str, Any]:

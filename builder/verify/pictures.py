@@ -1,24 +1,10 @@
-"""Pictures and questions that artifacts are checked with."""
+"""Pictures that artifacts are checked with."""
 
 import importlib.resources
 import io
-import sys
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
-
-from builder.errors import SpecError
-from builder.runtime.models.preprocess.image import ImageError, decode
-from builder.spec.models import Spec
-
-QUESTIONS = (
-    "What is in the picture?",
-    "How many animals are there?",
-    "What colour is the largest thing, and where does it stand?",
-    "Read the text.",
-    "Is anybody looking at the camera?",
-)
 
 _BUNDLED = ("coffee.png", "chelsea.png", "astronaut.png", "rocket.jpg", "text.png", "camera.png")
 
@@ -47,24 +33,3 @@ def _generated(count: int = 4) -> list[bytes]:
 def sample_pictures() -> list[bytes]:
     """Encoded pictures: bundled photos, else generated ones."""
     return _bundled() or _generated()
-
-
-def verification_pictures(spec: Spec, base: Path) -> list[bytes]:
-    """Encoded pictures: the spec's own, else bundled photos, else generated ones.
-
-    Raises:
-        SpecError: a picture that the spec names can't be read or is none.
-    """
-    if not spec.verify.pictures:
-        return sample_pictures()
-    pictures = []
-    for name in spec.verify.pictures:
-        try:
-            pictures.append((base / name).read_bytes())
-            decode(pictures[-1], sys.maxsize)
-        except OSError as error:
-            raise SpecError(f"verify.pictures: {error.filename}: {error.strerror}") from error
-        except ImageError as error:
-            sentence = str(error).removeprefix("IMAGE ")
-            raise SpecError(f"verify.pictures: {base / name} {sentence}") from error
-    return pictures

@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from builder.arr_coc.relevance import Relevance
-from builder.arr_coc.scorers import perspectival
-from builder.arr_coc.texture import texture_array
+from builder.arr_coc.modules.relevance import Relevance
+from builder.arr_coc.modules.scorers import perspectival
+from builder.arr_coc.modules.texture import texture_array
 from builder.evaluate.accuracy import wilson
 
 from .language import Encoder

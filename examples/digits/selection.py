@@ -10,8 +10,8 @@ turn down, and with K tokens kept for good the choice is worse than random.)
 import torch
 from torch import nn
 
-from builder.arr_coc.relevance import Relevance, RelevanceConfig
-from builder.arr_coc.texture import texture_array
+from builder.arr_coc.modules.relevance import Relevance, RelevanceConfig
+from builder.arr_coc.modules.texture import texture_array
 
 
 def build_relevance(width: int, seed: int) -> Relevance:

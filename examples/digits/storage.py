@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, GenerationConfig, Qwen2VLForConditionalGeneration
 
-from builder.arr_coc.relevance import CONFIG_NAME, Relevance
+from builder.arr_coc.modules.relevance import CONFIG_NAME, Relevance
 
 from .model import build_model
 from .network import Network

@@ -26,7 +26,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 from torch.utils.data import DataLoader
 
-from builder.arr_coc.relevance import Relevance
+from builder.arr_coc.modules.relevance import Relevance
 
 from .batches import ONE_DIGIT, QUESTIONS, SCENES, SINGLE_QUESTIONS, Batches, Shape
 from .model import build_model

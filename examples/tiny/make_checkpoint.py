@@ -21,7 +21,7 @@ from transformers import (
     Qwen3VLForConditionalGeneration,
 )
 
-from builder.arr_coc.relevance import Relevance, RelevanceConfig
+from builder.arr_coc.modules.relevance import Relevance, RelevanceConfig
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",

@@ -9,11 +9,11 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from builder.arr_coc.checkpoint import load_checkpoint
+from builder.arr_coc.export.relevance import export_relevance
+from builder.arr_coc.export.vision import export_vision
 from builder.arr_coc.reference import Reference
-from builder.export.relevance import export_relevance
+from builder.arr_coc.source import load_checkpoint
 from builder.export.tensorrt import build_plan
-from builder.export.vision import export_vision
 from builder.spec.load import load_spec
 
 pytestmark = [

@@ -11,8 +11,8 @@ import onnx
 import psutil
 import pytest
 
+from builder.progress import Progress
 from builder.serve import TritonServer
-from builder.steps import Progress
 
 Serve = Callable[..., TritonServer]
 WriteModel = Callable[..., Path]

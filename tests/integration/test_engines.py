@@ -16,9 +16,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
+from builder.build import Build
 from builder.serve import TritonServer
 from builder.spec.task import TaskSpec
-from builder.tasks.build import TaskBuild
 from examples.tiny.tasks import labels, save_text_model
 from tests.integration.conftest import Serve, Steps
 
@@ -62,7 +62,7 @@ def repository_of(folder: Path, checkpoint: Path, engines: Mapping[str, Any]) ->
                 "model": {"max_batch_size": 4, **model},
             }
         )
-        TaskBuild(spec, folder / "spec.yaml", folder / name, Steps()).run()
+        Build(spec, folder / "spec.yaml", folder / name, Steps()).run()
         for part in (folder / name).iterdir():
             if part.is_dir():
                 copytree(part, folder / "repository" / part.name)

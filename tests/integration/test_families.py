@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from builder.arr_coc.checkpoint import load_checkpoint
 from builder.arr_coc.reference import Reference
+from builder.arr_coc.source import load_checkpoint
 from builder.build import Build
+from builder.progress import Progress
 from builder.serve import TritonServer
 from builder.spec.models import Spec
-from builder.steps import Progress
 from clients import GenerationOptions, Question, answer
 from examples.tiny.make_checkpoint import make_checkpoint
 

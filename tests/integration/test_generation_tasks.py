@@ -18,9 +18,9 @@ from transformers import (
 )
 from tritonclient.utils import InferenceServerException
 
+from builder.build import Build
 from builder.serve import TritonServer
 from builder.spec.task import TaskSpec
-from builder.tasks.build import TaskBuild
 from examples.tiny.generation import make_causal, make_seq2seq, make_whisper
 from tests.integration.conftest import Steps
 from tests.integration.generation_client import ask_all, infer_all, infer_rows
@@ -66,7 +66,7 @@ def build(folder: Path, name: str, task: str, checkpoint: str, **keys: Any) -> P
         {"name": name, "task": task, "checkpoint": {"path": checkpoint}, **keys}
     )
     repository = folder / f"{name}_repository"
-    report = TaskBuild(spec, folder / "spec.yaml", repository, Steps()).run()
+    report = Build(spec, folder / "spec.yaml", repository, Steps()).run()
     assert report.parity
     assert all(row.passed for row in report.parity)
     return repository

@@ -15,8 +15,8 @@ from tritonclient.grpc import InferInput
 from tritonclient.utils import np_to_triton_dtype
 from typer.testing import CliRunner
 
-from builder.arr_coc.checkpoint import load_checkpoint
 from builder.arr_coc.reference import Reference, ReferenceAnswer
+from builder.arr_coc.source import load_checkpoint
 from builder.build import Build
 from builder.cli.ask import ask as ask_command
 from builder.serve import TritonServer

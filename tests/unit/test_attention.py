@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.export import Dim
 
-from builder.arr_coc.attention import group_query_attention
+from builder.contrib.attention import group_query_attention
 from builder.export.onnx_file import export_module
 from builder.spec.releases import onnx_limits
 

@@ -14,10 +14,11 @@ from onnx import numpy_helper
 from safetensors.torch import load_file, save_file
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from builder import build as build_module
-from builder.arr_coc.checkpoint import ArrCoc
+from builder.arr_coc import recipe as recipe_module
+from builder.arr_coc.export.vision import export_vision
 from builder.arr_coc.facts import load_facts
-from builder.build import Build, rendered_drift
+from builder.arr_coc.source import ArrCoc
+from builder.build import Build
 from builder.cache.store import Store
 from builder.errors import (
     BuilderError,
@@ -27,11 +28,11 @@ from builder.errors import (
     SpecError,
     ToolError,
 )
-from builder.export.vision import export_vision
+from builder.progress import Progress
 from builder.publish.manifest import read_manifest, sha256
+from builder.recipes import drift_of
 from builder.spec.load import load_spec
 from builder.spec.models import Spec
-from builder.steps import Progress
 
 ROOT = Path(__file__).parents[2]
 CHECKPOINT = ROOT / "examples" / "tiny" / "checkpoint"
@@ -84,17 +85,23 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def test_the_manifest_tells_what_was_built(built: tuple[Path, Path]) -> None:
     manifest = read_manifest(built[1])
-    assert manifest["models"] == ["arr_coc", "language", "preprocess", "relevance", "vision"]
-    assert manifest["source"]["files"]["model.safetensors"] == sha256(
+    assert manifest.members["arr_coc"].models == [
+        "preprocess",
+        "vision",
+        "relevance",
+        "language",
+        "arr_coc",
+    ]
+    assert manifest.only.source.files["model.safetensors"] == sha256(
         CHECKPOINT / "model.safetensors"
     )
-    assert manifest["spec"]["kept_tokens"] == 9
-    assert {row["artifact"] for row in manifest["parity"]} == {"vision", "relevance", "language"}
-    assert all(row["passed"] for row in manifest["parity"])
+    assert manifest.only.spec["kept_tokens"] == 9
+    assert {row["artifact"] for row in manifest.only.parity} == {"vision", "relevance", "language"}
+    assert all(row["passed"] for row in manifest.only.parity)
     on_disk = {str(p.relative_to(built[1])) for p in built[1].rglob("*") if p.is_file()} - {
         "manifest.json"
     }
-    assert set(manifest["files"]) == on_disk
+    assert set(manifest.files) == on_disk
 
 
 def test_no_stage_imports_the_builder_or_torch(built: tuple[Path, Path]) -> None:
@@ -106,7 +113,7 @@ def test_no_stage_imports_the_builder_or_torch(built: tuple[Path, Path]) -> None
 def test_only_one_model(built: tuple[Path, Path], tmp_path: Path) -> None:
     target = tmp_path / "repo"
     shutil.copytree(built[1], target)
-    before = read_manifest(target)["files"]
+    before = read_manifest(target).files
     marker = target / "vision" / "1" / "model.onnx"
     model = onnx.load(marker)
     model.doc_string = "old"
@@ -114,8 +121,8 @@ def test_only_one_model(built: tuple[Path, Path], tmp_path: Path) -> None:
     steps = run(built[0], target, only="relevance")
     assert onnx.load(marker).doc_string == "old"  # kept as it was
     after = read_manifest(target)
-    assert after["files"]["language/1/decoder.onnx"] == before["language/1/decoder.onnx"]
-    assert {row["artifact"] for row in after["parity"]} == {"vision", "relevance", "language"}
+    assert after.files["language/1/decoder.onnx"] == before["language/1/decoder.onnx"]
+    assert {row["artifact"] for row in after.only.parity} == {"vision", "relevance", "language"}
     assert "export relevance" in steps.seen and "export vision" not in steps.seen
 
 
@@ -138,8 +145,8 @@ def test_an_unchanged_stage_comes_from_the_cache(tmp_path: Path) -> None:
     again = run(write_spec(tmp_path), target, store=store)
     cached = [f"{name} from the cache" for name in ("vision", "relevance", "language")]
     assert again.seen == ["render configs", *cached, "validate", "publish"]
-    assert read_manifest(target)["files"] == made["files"]
-    assert read_manifest(target)["parity"] == made["parity"]
+    assert read_manifest(target).files == made.files
+    assert read_manifest(target).only.parity == made.only.parity
 
     # How it is served changes no graph.
     served = {
@@ -182,7 +189,7 @@ def test_an_artifact_over_tolerance_publishes_nothing(
         weight.CopyFrom(numpy_helper.from_array(values, weight.name))
         onnx.save(model, path)
 
-    monkeypatch.setitem(build_module._EXPORTS, "vision", damaged)
+    monkeypatch.setitem(recipe_module.EXPORTS, "vision", damaged)
     with pytest.raises(ParityError, match="vision image_embeds"):
         run(built[0], tmp_path / "repo")
     assert not (tmp_path / "repo").exists()
@@ -194,7 +201,7 @@ def test_an_artifact_that_does_not_run_is_a_sentence(
     def junk(source: ArrCoc, spec: Spec, path: Path) -> None:
         path.write_bytes(b"no graph")
 
-    monkeypatch.setitem(build_module._EXPORTS, "vision", junk)
+    monkeypatch.setitem(recipe_module.EXPORTS, "vision", junk)
     with pytest.raises(ParityError, match="the exported vision does not run"):
         run(built[0], tmp_path / "repo")
     assert not (tmp_path / "repo").exists()
@@ -280,7 +287,7 @@ def test_limits_of_requests_are_none_of_the_verification(tmp_path: Path) -> None
         "default_max_tokens": 8,
     }
     run(write_spec(tmp_path, limits=limits), tmp_path / "repo")
-    assert all(row["passed"] for row in read_manifest(tmp_path / "repo")["parity"])
+    assert all(row["passed"] for row in read_manifest(tmp_path / "repo").only.parity)
 
 
 @pytest.mark.parametrize(
@@ -326,10 +333,10 @@ def test_a_verification_picture_that_is_none(tmp_path: Path) -> None:
 
 def test_drift_is_found(built: tuple[Path, Path], tmp_path: Path) -> None:
     spec = load_spec(built[0])
-    assert rendered_drift(spec, built[0], built[1], tmp_path / "a") == []
+    assert drift_of(spec, built[0], built[1]) == []
     copy = tmp_path / "copy"
     shutil.copytree(built[1], copy)
     (copy / "vision" / "config.pbtxt").write_text("")
     (copy / "language" / "1" / "text.py").unlink()
-    drift = rendered_drift(spec, built[0], copy, tmp_path / "b")
+    drift = drift_of(spec, built[0], copy)
     assert drift == ["language/1/text.py", "vision/config.pbtxt"]

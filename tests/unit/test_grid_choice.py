@@ -10,10 +10,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from builder.arr_coc.configs import pipeline_configs
 from builder.arr_coc.facts import load_facts
 from builder.arr_coc.reference import Reference
 from builder.render.model_config import ModelConfig
-from builder.render.pipeline import pipeline_configs
 from builder.runtime.models.preprocess.grids import Grid, nearest_grid, parse_grids
 from builder.spec.models import Spec
 

@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.arr_coc.allocator import allocate
-from builder.arr_coc.relevance import Relevance, RelevanceConfig
-from builder.arr_coc.scorers import perspectival, propositional
-from builder.arr_coc.texture import CHANNELS, texture_array
+from builder.arr_coc.modules.allocator import allocate
+from builder.arr_coc.modules.relevance import Relevance, RelevanceConfig
+from builder.arr_coc.modules.scorers import perspectival, propositional
+from builder.arr_coc.modules.texture import CHANNELS, texture_array
 
 GRID = (6, 8)
 CELL = 4

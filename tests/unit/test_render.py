@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.grpc import model_config_pb2 as pb
 
+from builder.arr_coc.configs import pipeline_configs
 from builder.arr_coc.reference import Reference
 from builder.errors import RenderError
 from builder.render.model_config import ModelConfig, check_rendered, to_proto
-from builder.render.pipeline import pipeline_configs
 from builder.render.templates import render_config, render_template
 
 

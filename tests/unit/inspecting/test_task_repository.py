@@ -6,8 +6,8 @@ import pytest
 
 from builder.errors import SpecError
 from builder.inspect import graph_of, read_repository
+from builder.recipes import render_to
 from builder.spec.task import TaskSpec
-from builder.tasks.build import write_task_files
 from examples.tiny.tasks import labels, save_text_model
 
 
@@ -28,6 +28,10 @@ def spec_of(checkpoint: Path, **model: object) -> TaskSpec:
     )
 
 
+def render(spec: TaskSpec, folder: Path) -> None:
+    render_to(spec, folder / "spec.yaml", folder / "out", folder / "out")
+
+
 @pytest.mark.parametrize(
     ("engine", "backend"),
     [("onnxruntime", "onnxruntime"), ("openvino", "python"), ("torch", "python")],
@@ -35,7 +39,7 @@ def spec_of(checkpoint: Path, **model: object) -> TaskSpec:
 def test_the_chain_is_the_same_with_every_engine(
     checkpoint: Path, tmp_path: Path, engine: str, backend: str
 ) -> None:
-    write_task_files(spec_of(checkpoint, engine=engine), tmp_path / "spec.yaml", tmp_path / "out")
+    render(spec_of(checkpoint, engine=engine), tmp_path)
     infos = {info.name: info for info in read_repository(tmp_path / "out")}
     assert infos["mood_model"].backend == backend
     assert [str(io) for io in infos["mood_model"].outputs] == ["logits FP32 [2]"]
@@ -78,18 +82,14 @@ def test_settings_that_do_not_go_together(
 def test_openvino_is_for_the_cpu(checkpoint: Path, tmp_path: Path) -> None:
     spec = spec_of(checkpoint, engine="openvino").model_copy(update={"target": "gpu"})
     with pytest.raises(SpecError, match="target: cpu"):
-        write_task_files(spec, tmp_path / "spec.yaml", tmp_path / "out")
+        render(spec, tmp_path)
 
 
 def test_code_of_a_checkpoint_does_not_run_on_torch(checkpoint: Path, tmp_path: Path) -> None:
     spec = spec_of(checkpoint, engine="torch")
     source = spec.checkpoint.model_copy(update={"trust_remote_code": True})
     with pytest.raises(SpecError, match="trust_remote_code"):
-        write_task_files(
-            spec.model_copy(update={"checkpoint": source}),
-            tmp_path / "spec.yaml",
-            tmp_path / "out",
-        )
+        render(spec.model_copy(update={"checkpoint": source}), tmp_path)
 
 
 def test_static_shapes_are_powers_of_two_up_to_the_largest_batch(
@@ -98,7 +98,7 @@ def test_static_shapes_are_powers_of_two_up_to_the_largest_batch(
     spec = spec_of(
         checkpoint, engine="torch", max_batch_size=12, torch={"compile": {"dynamic": False}}
     )
-    write_task_files(spec, tmp_path / "spec.yaml", tmp_path / "out")
+    render(spec, tmp_path)
     config = (tmp_path / "out" / "mood_model" / "config.pbtxt").read_text()
     assert '"[1, 2, 4, 8, 12]"' in config
     assert (tmp_path / "out" / "requirements.txt").read_text().count("torch>=") == 1

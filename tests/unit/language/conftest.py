@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from builder.arr_coc.export.decoder import export_text_model
 from builder.arr_coc.reference import Reference
-from builder.export.decoder import export_text_model
 from builder.runtime.models.language.decoder import Decoder
 from builder.runtime.models.language.engine import EXTRA_ROWS, Engine, EngineSettings
 from builder.runtime.models.language.generation import Generation, Piece, Summary

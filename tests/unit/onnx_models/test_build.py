@@ -24,7 +24,7 @@ def test_a_file_that_fits_is_copied_byte_for_byte(
     init(path)
     assert builder("build", tmp_path / f"{name}.yaml", "--output", tmp_path / "out") == ""
     assert (tmp_path / "out" / name / "1" / "model.onnx").read_bytes() == path.read_bytes()
-    rows = read_manifest(tmp_path / "out")["parity"]
+    rows = read_manifest(tmp_path / "out").only.parity
     assert rows
     assert all(row["passed"] for row in rows)
 
@@ -35,7 +35,7 @@ def test_weights_beside_the_file_go_with_it(init: Init, builder: Builder, tmp_pa
     folder = tmp_path / "out" / "embedding" / "1"
     data = (folder / "weights" / "all.data").read_bytes()
     assert data == (tmp_path / "weights" / "all.data").read_bytes()
-    assert set(read_manifest(tmp_path / "out")["source"]["files"]) == {
+    assert set(read_manifest(tmp_path / "out").only.source.files) == {
         "embedding.onnx",
         "weights/all.data",
     }

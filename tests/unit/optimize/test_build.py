@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from builder.build import Build
 from builder.cache.store import Store
 from builder.errors import BuilderError, ParityError, SpecError
+from builder.progress import Progress
 from builder.publish.manifest import read_manifest
 from builder.spec.task import TaskSpec
-from builder.steps import Progress
-from builder.tasks.build import TaskBuild
 from examples.tiny.tasks import labels, save_text_model
 
 MODEL = "mood_model"
@@ -57,7 +57,7 @@ def build(folder: Path, model: dict[str, Any], store: Store | None = None) -> tu
         }
     )
     steps = Steps()
-    report = TaskBuild(spec, folder / "spec.yaml", folder / "repository", steps, store).run()
+    report = Build(spec, folder / "spec.yaml", folder / "repository", steps, store).run()
     return report, steps
 
 
@@ -76,7 +76,7 @@ def test_an_unchanged_model_is_not_made_again(folder: Path, tmp_path: Path) -> N
     assert exported(steps) and f"calibrate {MODEL}: 4 of 4" in steps.texts
     path = folder / "repository" / MODEL / "1" / "model.onnx"
     made = path.read_bytes()
-    outcome = read_manifest(folder / "repository")["precision"][MODEL]
+    outcome = read_manifest(folder / "repository").only.precision[MODEL]
     assert [v["precision"] for v in outcome["variants"]] == ["fp32", "int8-static"]
     assert 0 <= outcome["variants"][0]["accuracy"] <= 1
     assert first.precision[MODEL] == outcome

@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from builder.publish.manifest import write_manifest
+from builder.publish.manifest import (
+    Manifest,
+    MemberRecord,
+    Source,
+    VersionRecord,
+    hashed_files,
+    package_versions,
+)
 from builder.spec.models import Tolerance
 from builder.verify.measure import ParityRow
 
@@ -26,11 +33,13 @@ def repository(tmp_path: Path) -> Path:
         version = folder / name / "1"
         version.mkdir(exist_ok=True)  # git keeps no weights, and so not the folder
         (version / "model.onnx").write_bytes(b"x" * 1_500_000)
-    write_manifest(
-        folder,
-        models=["preprocess", "vision", "relevance", "language", "arr_coc"],
+    version = VersionRecord(
         spec={"name": "arr_coc", "checkpoint": {"path": "some/checkpoint"}, "target": "cpu"},
-        source={"model.safetensors": "ab" * 32},
+        source=Source.of({"model.safetensors": "ab" * 32}),
+        packages=package_versions(),
         parity=[row("vision", 2e-6), row("vision", 0.0, 5), row("relevance", 4e-7)],
     )
+    models = ["preprocess", "vision", "relevance", "language", "arr_coc"]
+    member = MemberRecord(models=models, versions={1: version})
+    Manifest(members={"arr_coc": member}, files=hashed_files(folder, models)).write(folder)
     return folder

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from builder.errors import PublishError
+from builder.publish.manifest import read_manifest
 from builder.report import read_facts, report_folder, write_report
 
 STEPS = [("load checkpoint", 0.25), ("export vision", 4.5), ("publish", 0.125)]
@@ -65,9 +66,15 @@ class Page(HTMLParser):
         self.text += data
 
 
-def edit_manifest(repository: Path, **values: Any) -> None:
+def edit_manifest(repository: Path, models: list[str] | None = None, **values: Any) -> None:
+    """Change what the manifest says of its only member."""
     path = repository / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    manifest = json.loads(path.read_text())
+    member = manifest["members"].pop("arr_coc")
+    member["versions"]["1"].update(values)
+    member["models"] = models or member["models"]
+    name = member["versions"]["1"]["spec"]["name"]
+    path.write_text(json.dumps({**manifest, "members": {name: member}}))
 
 
 def test_both_reports_hold_the_facts(repository: Path, tmp_path: Path) -> None:
@@ -137,7 +144,7 @@ def test_a_build_that_exported_nothing(repository: Path, tmp_path: Path) -> None
 
 
 def test_an_error_over_its_tolerance_is_marked(repository: Path) -> None:
-    row = {**json.loads((repository / "manifest.json").read_text())["parity"][0]}
+    row = {**read_manifest(repository).only.parity[0]}
     edit_manifest(repository, parity=[{**row, "max_abs_error": 0.5, "passed": False}])
     write_report(repository, repository.parent / "report")
     assert "OVER" in (repository.parent / "report" / "report.html").read_text()

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from transformers import CLIPModel
 
+from builder.checkpoint.files import open_checkpoint
 from builder.errors import CheckpointError
 from builder.spec.task import TaskCheckpoint
-from builder.tasks.checkpoint import open_checkpoint
 from examples.tiny.tasks import save_clip
 
 

@@ -24,10 +24,13 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
+from builder.build import Build
 from builder.cache.store import Store
+from builder.checkpoint.files import open_checkpoint
 from builder.errors import BuilderError, CheckpointError, SpecError
 from builder.export.decoder import at_precision
-from builder.publish.manifest import read_manifest
+from builder.progress import Progress
+from builder.publish.manifest import Manifest, read_manifest
 from builder.render.sources import copy_sources
 from builder.render.templates import render_template
 from builder.runtime.models.log_mel.spectrogram import AudioError
@@ -37,10 +40,7 @@ from builder.spec.load import load_any_spec
 from builder.spec.models import Tolerance
 from builder.spec.releases import onnx_limits
 from builder.spec.task import TaskCheckpoint, TaskSpec
-from builder.steps import Progress
 from builder.tasks import seq2seq
-from builder.tasks.build import TaskBuild
-from builder.tasks.checkpoint import open_checkpoint
 from builder.tasks.registry import guess_task, kind_of
 from examples.tiny.generation import (
     CAUSAL,
@@ -194,7 +194,7 @@ def test_checkpoints_that_can_not_generate(folder: Path, tmp_path: Path) -> None
 def test_vllm_is_rendered_and_valid(folder: Path, tmp_path: Path) -> None:
     generation = {"engine": "vllm", "slots": 16, "vllm": {"gpu_memory_utilization": 0.5}}
     spec = spec_of("llama", target="gpu", generation=generation)
-    report = TaskBuild(spec, folder / "spec.yaml", tmp_path / "repository", Quiet()).run()
+    report = Build(spec, folder / "spec.yaml", tmp_path / "repository", Quiet()).run()
     assert report.parity == []
     arguments = json.loads((tmp_path / "repository/it/1/model.json").read_text())
     assert arguments == {
@@ -298,7 +298,7 @@ def test_no_weights_for_the_head(folder: Path, tmp_path: Path) -> None:
     path.write_text(json.dumps({**content, "architectures": ["GPT2LMHeadModel"]}))
     spec = spec_of("headless", task="text-generation")
     with pytest.raises(BuilderError, match=r"has no weights for lm_head.weight \(1 missing\)"):
-        TaskBuild(spec, tmp_path / "spec.yaml", tmp_path / "repository", Quiet()).run()
+        Build(spec, tmp_path / "spec.yaml", tmp_path / "repository", Quiet()).run()
     assert not (tmp_path / "repository").exists()
 
 
@@ -315,13 +315,13 @@ def test_quantized_weights_have_a_tolerance_of_their_own(folder: Path, tmp_path:
     generation = {"weights": "int8", "weight_block_size": 16}
     spec = spec_of("llama", generation=generation, tolerance={"max_abs_error": 1e-4})
     repository = tmp_path / "repository"
-    report = TaskBuild(spec, folder / "spec.yaml", repository, Quiet()).run()
+    report = Build(spec, folder / "spec.yaml", repository, Quiet()).run()
     assert [row.tensor for row in report.parity] == ["logits (int8 weights)"] * 2
     assert all(1e-4 < row.max_abs_error < 1.0 for row in report.parity)
     strict = {**generation, "tolerance": {"max_abs_error": 1e-4, "min_cosine": 0.9}}
     spec = spec_of("llama", generation=strict)
     with pytest.raises(BuilderError, match="nothing was published; over tolerance"):
-        TaskBuild(spec, folder / "spec.yaml", tmp_path / "never", Quiet()).run()
+        Build(spec, folder / "spec.yaml", tmp_path / "never", Quiet()).run()
     assert not (tmp_path / "never").exists()
 
 
@@ -333,10 +333,10 @@ def test_a_decoder_comes_from_the_cache(folder: Path, tmp_path: Path) -> None:
         def step(self, text: str) -> None:
             texts.append(text)
 
-    def build(**generation: Any) -> dict[str, Any]:
+    def build(**generation: Any) -> Manifest:
         texts.clear()
         spec = spec_of("llama", generation=generation)
-        TaskBuild(spec, folder / "spec.yaml", tmp_path / "repository", Steps(), store).run()
+        Build(spec, folder / "spec.yaml", tmp_path / "repository", Steps(), store).run()
         return read_manifest(tmp_path / "repository")
 
     first = build()
@@ -344,9 +344,9 @@ def test_a_decoder_comes_from_the_cache(folder: Path, tmp_path: Path) -> None:
     second = build(slots=3)  # how it is served, not what it is
     assert f"{name} from the cache" in texts
     assert not any(text.startswith("export") for text in texts)
-    assert second["parity"] == first["parity"]
+    assert second.only.parity == first.only.parity
     decoder = f"{name}/1/decoder.onnx"
-    assert second["files"][decoder] == first["files"][decoder]
+    assert second.files[decoder] == first.files[decoder]
     build(weights="int8", weight_block_size=16)
     assert any(text.startswith("export") for text in texts)
 
@@ -356,7 +356,7 @@ def test_a_decoder_comes_from_the_cache(folder: Path, tmp_path: Path) -> None:
 def test_every_covered_decoder_is_its_source(family: str, tmp_path: Path) -> None:
     make_causal(tmp_path / family, family)
     spec = spec_of(family, task="text-generation")
-    report = TaskBuild(spec, tmp_path / "spec.yaml", tmp_path / "repository", Quiet()).run()
+    report = Build(spec, tmp_path / "spec.yaml", tmp_path / "repository", Quiet()).run()
     assert [row.batch for row in report.parity] == [1, 6]
     assert all(row.max_abs_error < 1e-4 for row in report.parity)
 

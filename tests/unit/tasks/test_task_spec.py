@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from builder.checkpoint.files import open_checkpoint
 from builder.errors import CheckpointError, SpecError
 from builder.runtime.models.tokenize.texts import TextEncoder, TextError
 from builder.spec.load import load_any_spec
 from builder.spec.task import TaskCheckpoint, TaskSpec
-from builder.tasks.checkpoint import open_checkpoint
 from builder.tasks.registry import KINDS, guess_task
 from builder.tasks.text import default_buckets
 

@@ -746,6 +746,15 @@ BUILT = """{"versions": {"tensorrt": "10.5.0"}, "files": {"m/1/model.plan": {"by
 "spec": {"stages": {"vision": {"name": "m", "max_batch_size": 4}}}}"""
 
 
+RECORD = f'"packages": {{"tensorrt": "10.5.0"}}, {BUILT.splitlines()[1][:-1]}'
+MANIFESTS = {
+    "format 1": BUILT,
+    "format 2": f"""{{"format": 2, "files": {{"m/1/model.plan": {{"bytes": 46}}}}, "members":
+{{"other": {{"models": ["x"]}}, "p": {{"models": ["m"], "versions": {{"1": {{{RECORD}}}}}}}}}}}""",
+}
+
+
+@pytest.mark.parametrize("written", MANIFESTS)
 @pytest.mark.parametrize(
     ("config", "version", "rule"),
     [
@@ -756,9 +765,9 @@ BUILT = """{"versions": {"tensorrt": "10.5.0"}, "files": {"m/1/model.plan": {"by
     ],
 )
 def test_a_plan_against_our_manifest(
-    config: str, version: tuple[int, int], rule: str, write: Write
+    config: str, version: tuple[int, int], rule: str, written: str, write: Write
 ) -> None:
-    root = write({**plan(config, version=version), "manifest.json": BUILT})
+    root = write({**plan(config, version=version), "manifest.json": MANIFESTS[written]})
     target = Target(release=f"24.{version[1] + 5:02}")
     errors = {f.rule for f in validate_repository(root, target) if f.severity == "error"}
     assert errors == ({rule} if rule else set())

@@ -9,11 +9,11 @@ import onnxruntime as ort
 import pytest
 from onnx import helper, numpy_helper
 
-from builder.arr_coc.checkpoint import ArrCoc, load_checkpoint
+from builder.arr_coc.export.by_shape import export_by_shape, merge_by_shape
+from builder.arr_coc.export.relevance import export_relevance
+from builder.arr_coc.export.vision import export_vision
+from builder.arr_coc.source import ArrCoc, load_checkpoint
 from builder.errors import ExportError
-from builder.export.by_shape import export_by_shape, merge_by_shape
-from builder.export.relevance import export_relevance
-from builder.export.vision import export_vision
 from builder.spec.models import Spec
 from builder.spec.releases import onnx_limits
 from examples.tiny.make_checkpoint import make_checkpoint

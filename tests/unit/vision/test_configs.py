@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from builder.arr_coc.configs import pipeline_configs
 from builder.arr_coc.facts import load_facts
 from builder.render.model_config import ModelConfig
-from builder.render.pipeline import pipeline_configs
 from builder.spec.models import Spec
 from examples.tiny.make_checkpoint import make_checkpoint
 

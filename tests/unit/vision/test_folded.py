@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.export import Dim
 
-from builder.arr_coc.folded import FoldedRelevance
-from builder.arr_coc.relevance import Relevance, RelevanceConfig
+from builder.arr_coc.modules.folded import FoldedRelevance
+from builder.arr_coc.modules.relevance import Relevance, RelevanceConfig
 from builder.export.onnx_file import export_module
 from builder.spec.releases import onnx_limits
 

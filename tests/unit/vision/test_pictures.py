@@ -12,12 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.arr_coc.checkpoint import load_checkpoint
+from builder.arr_coc.export.relevance import export_relevance
+from builder.arr_coc.export.vision import export_vision
 from builder.arr_coc.prompt import PromptFormat
 from builder.arr_coc.reference import Reference
+from builder.arr_coc.source import load_checkpoint
 from builder.errors import CheckpointError
-from builder.export.relevance import export_relevance
-from builder.export.vision import export_vision
 from builder.runtime.models.language.generation import Generation
 from builder.runtime.models.language.positions import build_sequence
 from builder.runtime.models.preprocess.image import ImageError, check_count, decode_all

@@ -10,9 +10,9 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from builder.arr_coc.checkpoint import load_checkpoint
+from builder.arr_coc.export.vision import export_vision
 from builder.arr_coc.reference import Reference
-from builder.export.vision import export_vision
+from builder.arr_coc.source import load_checkpoint
 from builder.spec.models import Spec
 from examples.tiny.make_checkpoint import make_checkpoint
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,15 @@ _DTYPES = {
 }
 
 
+PARAMETERS_NAME = "parameters.json"
+"""Beside the sources, where several versions share one config: the parameters of this one."""
+
+
 def config_values(config: Mapping[str, Any]) -> dict[str, str]:
     """Parameters of a model config, as Triton hands it to a Python model."""
-    return {name: entry["string_value"] for name, entry in config["parameters"].items()}
+    values = {name: entry["string_value"] for name, entry in config["parameters"].items()}
+    own = Path(__file__).with_name(PARAMETERS_NAME)
+    return {**values, **json.loads(own.read_text())} if own.is_file() else values
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ class TritonPythonModel:
         )
         self._longest = buckets[-1]
         self._model = value["model"]
+        self._version = int(value.get("model_version", "-1"))
         self._feeds = value["model_inputs"].split(",")
         self._raws = value["model_outputs"].split(",")
         self._answers = [tensor["name"] for tensor in config["output"]]
@@ -80,6 +81,7 @@ class TritonPythonModel:
         found = padded([rows[place] for place in places], width, self._pad)
         question = pb_utils.InferenceRequest(
             model_name=self._model,
+            model_version=self._version,
             requested_output_names=self._raws,
             inputs=[pb_utils.Tensor(name, found[name]) for name in self._feeds],
         )

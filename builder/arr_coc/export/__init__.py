@@ -1,0 +1,1 @@
+"""The artifacts of the arr-coc stages: source model to ONNX."""

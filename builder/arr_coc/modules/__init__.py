@@ -1,0 +1,1 @@
+"""What is exported of arr-coc, in torch."""

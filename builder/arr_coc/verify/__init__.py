@@ -1,0 +1,1 @@
+"""The artifacts of the arr-coc stages against the plain torch reference."""

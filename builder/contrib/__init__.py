@@ -1,0 +1,1 @@
+"""Contrib operators of ONNX Runtime as torch functions, which the exporter translates."""

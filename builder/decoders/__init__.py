@@ -1,0 +1,1 @@
+"""Layers of decoder-only models as they are exported, over a shared KV cache."""

@@ -1,0 +1,76 @@
+"""The model folders of a member, but for weights."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from builder.publish.manifest import MANIFEST_NAME
+from builder.render.model_config import ModelConfig
+from builder.render.sources import copy_sources
+from builder.render.templates import render_config, render_template
+
+REQUIREMENTS_NAME = "requirements.txt"
+
+
+def write_models(
+    configs: Iterable[ModelConfig],
+    stages: Mapping[str, str],
+    origin: str,
+    folder: Path,
+    version: str,
+) -> dict[str, str]:
+    """Configs and Python stages.
+
+    Args:
+        configs: The models.
+        stages: Name of a Python model of ours -> folder of its sources in `runtime/models`.
+        origin: Name of the spec file.
+        folder: The repository.
+        version: The version folder of each model.
+
+    Returns:
+        Model -> its `config.pbtxt`.
+    """
+    texts = {}
+    for config in configs:
+        place = folder / config.name / version
+        place.mkdir(parents=True, exist_ok=True)
+        texts[config.name] = render_config(config, origin)
+        (folder / config.name / "config.pbtxt").write_text(texts[config.name])
+        if config.name in stages:
+            copy_sources(stages[config.name], place)
+        if config.kind == "ensemble":
+            # Git keeps no empty folder, and Triton wants a version folder.
+            (place / ".keep").touch()
+    return texts
+
+
+def write_requirements(lines: Iterable[str], folder: Path) -> None:
+    """Write what the Python stages of a repository import, each line once."""
+    text = render_template("requirements.txt.j2", requirements=sorted(set(lines)))
+    (folder / REQUIREMENTS_NAME).write_text(text)
+
+
+def drift(scratch: Path, target: Path) -> list[str]:
+    """Files of `scratch` that `target` lacks or has with other bytes, as relative paths.
+
+    Of a repository that was not built, which has configs alone, only those are compared.
+    """
+    built = (target / MANIFEST_NAME).is_file()
+    changed = []
+    for path in sorted(scratch.rglob("*")):
+        other = target / path.relative_to(scratch)
+        if not path.is_file() or not (built or path.name == "config.pbtxt"):
+            continue
+        if not other.is_file() or other.read_bytes() != path.read_bytes():
+            changed.append(str(path.relative_to(scratch)))
+    return changed
+
+
+def model_sizes(repository: Path, configs: Iterable[ModelConfig]) -> dict[str, int]:
+    """Model name -> bytes of its files."""
+    return {
+        config.name: sum(
+            path.stat().st_size for path in (repository / config.name).rglob("*") if path.is_file()
+        )
+        for config in configs
+    }
