@@ -13,8 +13,9 @@ from builder.publish.manifest import FileRecord, Manifest, hashed_files, read_ma
 from builder.publish.ownership import refuse_clashes
 from builder.publish.staging import Staging, staging_folder
 from builder.recipe import Artifact, Made, Workshop
-from builder.recipes import AnySpec, recipes_of
+from builder.recipes import recipes_of
 from builder.render.models import REQUIREMENTS_NAME, model_sizes, write_requirements
+from builder.spec.load import AnySpec
 from builder.validate import Target, validate_repository
 from builder.verify.measure import ParityRow, require_parity
 

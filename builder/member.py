@@ -210,10 +210,14 @@ class MemberBuild:
             precision=outcomes,
             configs=self._texts,
         )
+        others = {
+            number: record.model_copy(update={"configs": dict(self._configs_of(record))})
+            for number, record in self._others.items()
+        }
         return MemberRecord(
             origin=self._origin,
             models=self._models,
             requirements=self.recipe.requirements(),
             live=self.version,
-            versions=dict(sorted({**self._others, self.version: version}.items())),
+            versions=dict(sorted({**others, self.version: version}.items())),
         )

@@ -6,17 +6,20 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from builder.arr_coc.recipe import ArrCocRecipe
+from builder.ensembles.neighbours import Neighbours
+from builder.ensembles.recipe import EnsembleRecipe
 from builder.onnx_models.recipe import OnnxRecipe
 from builder.publish.manifest import read_manifest
 from builder.recipe import VERSION, Recipe
 from builder.render.model_config import ModelConfig
 from builder.render.models import drift, write_models, write_requirements
+from builder.spec.ensemble import EnsembleSpec
+from builder.spec.load import AnySpec, members_of
 from builder.spec.models import Spec
 from builder.spec.onnx_file import OnnxSpec
+from builder.spec.repository import RepositorySpec
 from builder.spec.task import TaskSpec
 from builder.tasks.recipe import TaskRecipe
-
-AnySpec = Spec | TaskSpec | OnnxSpec
 
 RECIPES: Final[dict[type[Any], Callable[[Any, Path], Recipe]]] = {
     Spec: ArrCocRecipe,
@@ -36,8 +39,22 @@ def recipes_of(spec: AnySpec, spec_path: Path, target: Path) -> list[tuple[Recip
 
     Returns:
         Each recipe, and the name of the spec file that it came from.
+
+    Raises:
+        SpecError: a member can't be read.
     """
-    return [(RECIPES[type(spec)](spec, spec_path.resolve().parent), spec_path.name)]
+    if isinstance(spec, RepositorySpec):
+        members = members_of(spec, spec_path)
+    else:
+        members = [(spec, spec_path)]
+    recipes: list[Recipe] = []
+    neighbours = Neighbours(recipes, target, spec.triton_release)
+    for member, path in members:
+        if isinstance(member, EnsembleSpec):
+            recipes.append(EnsembleRecipe(member, neighbours))
+        else:
+            recipes.append(RECIPES[type(member)](member, path.resolve().parent))
+    return [(recipe, path.name) for recipe, (_, path) in zip(recipes, members, strict=True)]
 
 
 def render_to(spec: AnySpec, spec_path: Path, folder: Path, target: Path) -> list[ModelConfig]:

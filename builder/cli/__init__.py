@@ -13,9 +13,12 @@ from builder.cli.build import build
 from builder.cli.eval import evaluate
 from builder.cli.init import init
 from builder.cli.inspect import inspect
+from builder.cli.remove import remove
 from builder.cli.render import render
+from builder.cli.rollback import rollback
 from builder.cli.serve import serve
 from builder.cli.validate import validate
+from builder.cli.versions import versions
 from builder.errors import BuilderError
 
 app = typer.Typer(
@@ -25,7 +28,19 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (init, build, render, validate, inspect, serve, ask, bench):
+for _command in (
+    init,
+    build,
+    render,
+    validate,
+    inspect,
+    serve,
+    ask,
+    bench,
+    versions,
+    rollback,
+    remove,
+):
     app.command(_command.__name__)(_command)
 app.command("eval")(evaluate)
 

@@ -114,16 +114,13 @@ def build(
     ] = False,
 ) -> None:
     """Build a verified model repository from a spec, and a report of it."""
-    from builder.errors import PublishError, SpecError
+    from builder.errors import PublishError
     from builder.report import StepTimes, check_folder, report_folder, write_report
-    from builder.spec.load import load_any_spec
-    from builder.spec.models import Spec
+    from builder.spec.load import load_any_spec, with_values
 
     loaded = load_any_spec(spec)
     if target is not None:
-        if target == "tensorrt" and not isinstance(loaded, Spec):
-            raise SpecError("--target tensorrt: only an arr-coc spec can be built for TensorRT")
-        loaded = loaded.model_copy(update={"target": target})
+        loaded = with_values(loaded, target=target)
     if report is not None:
         check_folder(output, report)
     console = Console()

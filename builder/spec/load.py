@@ -3,18 +3,33 @@
 import difflib
 import typing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from builder.errors import SpecError
+from builder.spec.ensemble import EnsembleSpec
 from builder.spec.models import Spec
 from builder.spec.onnx_file import OnnxSpec
+from builder.spec.repository import RepositorySpec
 from builder.spec.task import TaskSpec
 
 _MAX_BYTES = 1_000_000
+
+MemberSpec = Spec | TaskSpec | OnnxSpec | EnsembleSpec
+"""A member of a repository."""
+AnySpec = MemberSpec | RepositorySpec
+"""What a spec file may hold."""
+
+KINDS: Final[dict[str, type[BaseModel]]] = {
+    "members": RepositorySpec,
+    "task": TaskSpec,
+    "onnx": OnnxSpec,
+    "steps": EnsembleSpec,
+}
+"""Key -> the type of the specs that have it; without any, an arr-coc pipeline."""
 
 _Kind = TypeVar("_Kind", bound=BaseModel)
 
@@ -114,15 +129,77 @@ def load_spec(path: Path) -> Spec:
     return _check(path, _document(path), Spec)
 
 
-def load_any_spec(path: Path) -> Spec | TaskSpec | OnnxSpec:
-    """Read and check a spec file of any kind; the keys `task` and `onnx` tell them apart.
+def _kind_of(document: dict[str, Any]) -> type[BaseModel]:
+    """The type of a spec, told by a key that no other kind has."""
+    return next((kind for key, kind in KINDS.items() if key in document), Spec)
+
+
+def load_any_spec(path: Path) -> AnySpec:
+    """Read and check a spec file of any kind; the keys of `KINDS` tell them apart.
 
     Raises:
         SpecError: one line for every problem, each with its place in the file.
     """
     document = _document(path)
-    if "task" in document:
-        return _check(path, document, TaskSpec)
-    if "onnx" in document:
-        return _check(path, document, OnnxSpec)
-    return _check(path, document, Spec)
+    kind = _kind_of(document)
+    if kind is RepositorySpec:
+        for member in document["members"] if isinstance(document["members"], list) else ():
+            if isinstance(member, dict):  # here, where lines are known
+                _check(path, member, _kind_of(member))
+    return cast(AnySpec, _check(path, document, kind))
+
+
+def members_of(spec: RepositorySpec, path: Path) -> list[tuple[MemberSpec, Path]]:
+    """The members of a repository, with its release and target.
+
+    Args:
+        spec: The repository.
+        path: Its file.
+
+    Returns:
+        Each member's spec, and the file that it stands in.
+
+    Raises:
+        SpecError: a member can't be read, can't be built for the target, or is listed twice.
+    """
+    found: list[tuple[MemberSpec, Path]] = []
+    shared = {"triton_release": spec.triton_release, "target": spec.target}
+    for member in spec.members:
+        file = path.parent / member if isinstance(member, str) else path
+        loaded = (
+            load_any_spec(file)
+            if isinstance(member, str)
+            else _check(path, member, _kind_of(member))
+        )
+        if isinstance(loaded, RepositorySpec):
+            raise SpecError(f"{path}: member {member} is a repository itself; list its members")
+        found.append((with_values(cast(MemberSpec, loaded), **shared), file))
+    found += [
+        (EnsembleSpec.model_validate({**_values(ensemble), **shared}), path)
+        for ensemble in spec.ensembles
+    ]
+    names = [member.name for member, _ in found]
+    doubled = [name for name in names if names.count(name) > 1]
+    if doubled:
+        raise SpecError(f"{path}: two members are named '{doubled[0]}'; names must differ")
+    return found
+
+
+def _values(spec: BaseModel) -> dict[str, Any]:
+    """What was written into a spec."""
+    return spec.model_dump(exclude_unset=True, by_alias=True)
+
+
+def with_values(spec: Any, **values: Any) -> Any:
+    """A spec with other values at its top level, checked anew.
+
+    Raises:
+        SpecError: it can't have them.
+    """
+    try:
+        return type(spec).model_validate({**_values(spec), **values})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        message = problem["msg"].removeprefix("Value error, ")
+        raise SpecError(f"{spec.name}: {f'{where}: ' if where else ''}{message}") from error
