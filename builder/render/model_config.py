@@ -47,11 +47,15 @@ class DynamicBatching:
 
 @dataclass(frozen=True)
 class EnsembleStep:
-    """One step of an ensemble; maps go from the step's tensor to the ensemble's."""
+    """One step of an ensemble; maps go from the step's tensor to the ensemble's.
+
+    `model_version` -1 is Triton's word for the newest that is loaded.
+    """
 
     model_name: str
     input_map: dict[str, str]
     output_map: dict[str, str]
+    model_version: int = -1
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,7 @@ def _scheduling(config: ModelConfig, proto: pb.ModelConfig) -> None:
     for step in config.steps:
         proto.ensemble_scheduling.step.add(
             model_name=step.model_name,
-            model_version=-1,
+            model_version=step.model_version,
             input_map=step.input_map,
             output_map=step.output_map,
         )

@@ -1,6 +1,7 @@
 """The model folders of a member, but for weights."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from builder.publish.manifest import MANIFEST_NAME
@@ -31,7 +32,8 @@ def write_models(
         Model -> its `config.pbtxt`.
     """
     texts = {}
-    for config in configs:
+    named = {config.name: config for config in configs}
+    for config in (_pinned(config, named, int(version)) for config in named.values()):
         place = folder / config.name / version
         place.mkdir(parents=True, exist_ok=True)
         texts[config.name] = render_config(config, origin)
@@ -42,6 +44,18 @@ def write_models(
             # Git keeps no empty folder, and Triton wants a version folder.
             (place / ".keep").touch()
     return texts
+
+
+def _pinned(config: ModelConfig, own: Collection[str], version: int) -> ModelConfig:
+    """An ensemble whose steps name the version of the member's own models.
+
+    The newest that is loaded may be of another version than the ensemble, while that is changed.
+    """
+    steps = tuple(
+        replace(step, model_version=version) if step.model_name in own else step
+        for step in config.steps
+    )
+    return replace(config, steps=steps)
 
 
 def write_requirements(lines: Iterable[str], folder: Path) -> None:

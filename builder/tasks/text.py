@@ -244,6 +244,7 @@ class TextKind:
             **self.tokenize_parameters(),
             "batch_tokens": str(_BATCH_TOKENS),
             "model": self._name("model"),
+            "model_version": VERSION,
             "model_inputs": ",".join(tensor.name for tensor in self.tokens),
             "model_max_batch_size": str(self.spec.model.max_batch_size),
             "model_outputs": ",".join(tensor.name for tensor in self.raws),

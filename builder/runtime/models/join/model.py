@@ -37,7 +37,7 @@ class TritonPythonModel:
         )
         self._longest = buckets[-1]
         self._model = value["model"]
-        self._version = int(value.get("model_version", "-1"))
+        self._version = int(value["model_version"])
         self._feeds = value["model_inputs"].split(",")
         self._raws = value["model_outputs"].split(",")
         self._answers = [tensor["name"] for tensor in config["output"]]
