@@ -43,11 +43,12 @@ class OnnxRecipe:
             base: Folder that its paths are relative to.
         """
         self.spec = spec
+        self._base = base
         self._path = base / spec.onnx.path
 
     def configs(self) -> list[ModelConfig]:
         """The model's config."""
-        return [model_config(self.spec)]
+        return [model_config(self.spec, self._base)]
 
     def stages(self) -> Mapping[str, str]:
         """None."""

@@ -8,7 +8,8 @@ from jinja2 import FileSystemLoader, StrictUndefined, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
 from builder.errors import RenderError
-from builder.render.model_config import ModelConfig, check_rendered
+from builder.render.model_config import ModelConfig
+from builder.render.proto import check_rendered
 
 _PLACES = (
     Path(__file__).parents[1] / "_templates",  # in a wheel
