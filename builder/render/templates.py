@@ -1,5 +1,6 @@
 """Rendering the templates; a variable that is not set is an error, never nothing."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ def _quoted(value: str) -> str:
     return f'"{text_encoding.CEscape(value.encode(), as_utf8=True)}"'
 
 
+@cache
 def _environment(*, autoescape: bool = False) -> SandboxedEnvironment:
     environment = SandboxedEnvironment(
         loader=FileSystemLoader([str(place) for place in _PLACES]),
