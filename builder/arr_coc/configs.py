@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 from builder.arr_coc.facts import SourceFacts
 from builder.render.generation import ANSWER, REQUEST_OPTIONS
@@ -15,10 +16,10 @@ from builder.render.model_config import (
 from builder.render.settings import (
     GRAPH_LEVELS,
     device,
-    dynamic_batching,
     engine_parameters,
     instances,
     session_parameters,
+    with_settings,
 )
 from builder.spec.models import OnnxStage, Spec
 
@@ -92,8 +93,8 @@ class _Pipeline:
             max_batch_size=stage.max_batch_size,
             inputs=self.question,
             outputs=(self.pixels, *self.query, self.prompt),
-            instances=InstanceGroup(stage.instances.count, "CPU"),
-            dynamic_batching=dynamic_batching(stage.dynamic_batching),
+            instance_group=(InstanceGroup(stage.instances.count, "CPU"),),
+            dynamic_batching=stage.dynamic_batching,
             parameters={
                 "cell_size": str(self.facts.cell_size),
                 "grids": self._grids(),
@@ -116,8 +117,8 @@ class _Pipeline:
             max_batch_size=stage.max_batch_size,
             inputs=inputs,
             outputs=outputs,
-            instances=instances(stage.instances, self.spec.target),
-            dynamic_batching=dynamic_batching(stage.dynamic_batching),
+            instance_group=(instances(stage.instances, self.spec.target),),
+            dynamic_batching=stage.dynamic_batching,
             parameters=session_parameters(settings) if onnx else {},
             graph_level=GRAPH_LEVELS[settings.graph_optimization] if onnx else None,
             warmup=self._warmups(inputs),
@@ -162,7 +163,7 @@ class _Pipeline:
                 *BESIDE,
             ),
             outputs=ANSWER,
-            instances=InstanceGroup(1, device(stage.kind, spec.target)),
+            instance_group=(InstanceGroup(1, device(stage.kind, spec.target)),),
             decoupled=True,
             parameters={
                 **engine_parameters(stage),
@@ -221,4 +222,28 @@ def pipeline_configs(spec: Spec, facts: SourceFacts) -> list[ModelConfig]:
         pipeline.relevance(),
         pipeline.language(),
         pipeline.ensemble(),
+    ]
+
+
+def served_configs(spec: Spec, facts: SourceFacts, base: Path) -> list[ModelConfig]:
+    """The configs with all that the spec says of each model.
+
+    Args:
+        spec: The spec.
+        facts: Facts of its checkpoint.
+        base: Folder of the spec file.
+
+    Raises:
+        SpecError: a setting has no meaning for its model.
+    """
+    settings = {stage.name: stage for stage in spec.stage_list()}
+    return [
+        with_settings(
+            config,
+            settings.get(config.name, spec.ensemble),
+            target=spec.target,
+            release=spec.triton_release,
+            base=base,
+        )
+        for config in pipeline_configs(spec, facts)
     ]

@@ -7,8 +7,9 @@ from typing import Final
 from builder.cache.key import cache_key
 from builder.spec.language import SERVING
 from builder.spec.models import Spec
+from builder.spec.triton.model import BatchedStage
 
-_BATCHED: Final = {"max_batch_size", "dynamic_batching", "instances", "onnxruntime"}
+_SERVED: Final = {"max_batch_size", "instances", "onnxruntime", *BatchedStage.model_fields}
 
 
 def stage_key(spec: Spec, stage: str, files: Mapping[str, str], pictures: Sequence[bytes]) -> str:
@@ -20,12 +21,13 @@ def stage_key(spec: Spec, stage: str, files: Mapping[str, str], pictures: Sequen
         files: What the checkpoint is told apart by: `source_hashes`.
         pictures: What it is verified with.
     """
-    own = getattr(spec.stages, stage).model_dump(mode="json", exclude=SERVING | _BATCHED)
+    own = getattr(spec.stages, stage).model_dump(mode="json", exclude=SERVING | _SERVED)
     shared = spec.model_dump(
         mode="json",
         exclude={
             "name": True,
             "stages": True,
+            "ensemble": True,
             "checkpoint": {"path"},
             "limits": {"max_image_pixels", "max_tokens", "default_max_tokens"},
         },

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from builder.arr_coc.configs import pipeline_configs
+from builder.arr_coc.configs import served_configs
 from builder.arr_coc.export.decoder import export_decoder
 from builder.arr_coc.export.relevance import export_relevance
 from builder.arr_coc.export.vision import export_vision
@@ -67,7 +67,7 @@ class ArrCocRecipe:
 
     def configs(self) -> list[ModelConfig]:
         """Every model config, the ensemble last."""
-        return pipeline_configs(self.spec, self.facts)
+        return served_configs(self.spec, self.facts, self.base)
 
     def stages(self) -> Mapping[str, str]:
         """Python model -> folder of its sources."""

@@ -8,6 +8,7 @@ from builder.ensembles.neighbours import Neighbours
 from builder.ensembles.wiring import Wiring
 from builder.recipe import Artifact, Workshop
 from builder.render.model_config import ModelConfig
+from builder.render.settings import with_settings
 from builder.spec.ensemble import EnsembleSpec
 
 
@@ -30,7 +31,13 @@ class EnsembleRecipe:
     def _config(self) -> ModelConfig:
         name = self.spec.name
         models = {step.model: self._neighbours.known(step.model, name) for step in self.spec.steps}
-        return Wiring(self.spec, models).config()
+        return with_settings(
+            Wiring(self.spec, models).config(),
+            self.spec,
+            target=self.spec.target,
+            release=self.spec.triton_release,
+            base=Path(),
+        )
 
     def configs(self) -> list[ModelConfig]:
         """The ensemble."""

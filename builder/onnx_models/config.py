@@ -1,13 +1,12 @@
 """The model config of an ONNX file."""
 
+from dataclasses import replace
+from pathlib import Path
+
 from builder.render.model_config import ModelConfig, Tensor
-from builder.render.settings import (
-    GRAPH_LEVELS,
-    dynamic_batching,
-    instances,
-    session_parameters,
-)
-from builder.spec.onnx_file import OnnxSpec, OnnxTensor
+from builder.render.model_files import Source
+from builder.render.settings import GRAPH_LEVELS, session_parameters, with_settings
+from builder.spec.onnx_file import OnnxInput, OnnxOutput, OnnxSpec, OnnxTensor
 
 
 def _tensor(tensor: OnnxTensor, *, batched: bool) -> Tensor:
@@ -25,18 +24,51 @@ def _tensor(tensor: OnnxTensor, *, batched: bool) -> Tensor:
     )
 
 
-def model_config(spec: OnnxSpec) -> ModelConfig:
-    """The config; nothing but the spec is read."""
+def _input(tensor: OnnxInput, *, batched: bool) -> Tensor:
+    return replace(
+        _tensor(tensor, batched=batched),
+        allow_ragged_batch=tensor.allow_ragged_batch,
+        format=tensor.format,
+    )
+
+
+def _output(tensor: OnnxOutput, *, batched: bool) -> Tensor:
+    label = Path(tensor.label_filename).name if tensor.label_filename else ""
+    return replace(_tensor(tensor, batched=batched), label_filename=label)
+
+
+def _labels(spec: OnnxSpec, base: Path) -> dict[str, bytes]:
+    """Label files by their name in the model's folder."""
+    files: dict[str, bytes] = {}
+    for tensor in spec.outputs:
+        if tensor.label_filename:
+            source = Source(f"{spec.name}: label_filename of {tensor.name}", base)
+            name, data = Path(tensor.label_filename).name, source.read(tensor.label_filename)
+            if files.setdefault(name, data) != data:
+                raise source.fail(f"two label files are called {name}; rename one")
+    return files
+
+
+def model_config(spec: OnnxSpec, base: Path) -> ModelConfig:
+    """The config; the ONNX file is not read.
+
+    Args:
+        spec: The spec.
+        base: Folder of the spec file.
+
+    Raises:
+        SpecError: a setting does not fit the model's tensors, or a file can't be read.
+    """
     model = spec.model
     batched = bool(model.max_batch_size)
-    return ModelConfig(
+    config = ModelConfig(
         kind="onnxruntime",
         name=spec.name,
         max_batch_size=model.max_batch_size,
-        inputs=tuple(_tensor(tensor, batched=batched) for tensor in spec.inputs),
-        outputs=tuple(_tensor(tensor, batched=batched) for tensor in spec.outputs),
-        instances=instances(model.instances, spec.target),
-        dynamic_batching=dynamic_batching(model.dynamic_batching),
+        inputs=tuple(_input(tensor, batched=batched) for tensor in spec.inputs),
+        outputs=tuple(_output(tensor, batched=batched) for tensor in spec.outputs),
         parameters=session_parameters(model.onnxruntime),
         graph_level=GRAPH_LEVELS[model.onnxruntime.graph_optimization],
+        files=_labels(spec, base),
     )
+    return with_settings(config, model, target=spec.target, release=spec.triton_release, base=base)

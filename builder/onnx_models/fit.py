@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
@@ -19,7 +20,7 @@ https://github.com/onnx/onnx/blob/main/docs/Versioning.md"""
 
 def write_fitted(
     source: OnnxSource,
-    outputs: list[OnnxTensor],
+    outputs: Sequence[OnnxTensor],
     limits: OnnxLimits,
     folder: Path,
     *,

@@ -11,12 +11,19 @@ from builder.onnx_models.examples import Example, find_example
 from builder.onnx_models.fit import write_fitted
 from builder.onnx_models.parity import verify, why_not_batched
 from builder.onnx_models.ranges import integer_ranges
+from builder.onnx_models.served import (
+    cut_outputs,
+    is_ragged,
+    kept_outputs,
+    made_tensors,
+    require_flat,
+)
 from builder.onnx_models.signature import GraphTensor, read_signature
 from builder.onnx_models.source import Level, OnnxSource, open_session, open_source
 from builder.publish.manifest import sha256
 from builder.recipe import Artifact, Made, Workshop
 from builder.render.model_config import ModelConfig
-from builder.spec.onnx_file import OnnxSpec, OnnxTensor
+from builder.spec.onnx_file import OnnxInput, OnnxSpec
 from builder.spec.releases import onnx_limits
 from builder.targets import runtime_requirements
 from builder.verify.measure import ParityRow, artifact_errors
@@ -43,11 +50,12 @@ class OnnxRecipe:
             base: Folder that its paths are relative to.
         """
         self.spec = spec
+        self._base = base
         self._path = base / spec.onnx.path
 
     def configs(self) -> list[ModelConfig]:
         """The model's config."""
-        return [model_config(self.spec)]
+        return [model_config(self.spec, self._base)]
 
     def stages(self) -> Mapping[str, str]:
         """None."""
@@ -77,7 +85,7 @@ class OnnxRecipe:
         spec = self.spec
         write_fitted(
             self._source,
-            spec.outputs,
+            kept_outputs(spec),
             onnx_limits(spec.triton_release),
             folder,
             batched=bool(spec.model.max_batch_size),
@@ -102,7 +110,7 @@ class OnnxRecipe:
             )
         source.check()
         known = [value.name for value in source.model.graph.output]
-        for tensor in self.spec.outputs:
+        for tensor in kept_outputs(self.spec):
             if tensor.name not in known:
                 raise SpecError(
                     f"outputs: {self._path.name} has no output '{tensor.name}'; it has "
@@ -117,14 +125,16 @@ class OnnxRecipe:
         signature = read_signature(original, str(source.path))
         batched = bool(spec.model.max_batch_size)
         known = (*signature.inputs, *signature.optional)
-        tensors = tuple(_merged(spec.inputs, known, batched=batched))
+        made = made_tensors(spec, signature)
+        tensors = (*_merged(spec.inputs, known, batched=batched), *made)
         missing = {t.name for t in signature.inputs} - {t.name for t in tensors}
         if missing:
             raise SpecError(f"inputs: the graph's input '{min(missing)}' is missing; add it")
         self._check_outputs(read_signature(served, spec.name).outputs, batched=batched)
         fed = tuple(tensor for tensor in tensors if not tensor.optional)
         example = self._example(source, original, fed)
-        outputs = [tensor.name for tensor in spec.outputs]
+        outputs = [tensor.name for tensor in kept_outputs(spec)]
+        batched &= not is_ragged(spec)
         if batched:
             why_not = why_not_batched(served, example, outputs)
             if why_not:
@@ -146,14 +156,15 @@ class OnnxRecipe:
 
     def _check_outputs(self, known: tuple[GraphTensor, ...], *, batched: bool) -> None:
         """Triton wants the dims of outputs to be exactly the ones of the session."""
-        found = {tensor.name: tensor for tensor in known}
-        for tensor in self.spec.outputs:
+        found, cut = {tensor.name: tensor for tensor in known}, cut_outputs(self.spec)
+        for tensor in kept_outputs(self.spec):
             if tensor.name not in found:
                 raise SpecError(
                     f"outputs: '{tensor.name}' is of a type that Triton can't serve; leave it out"
                 )
             own = found[tensor.name].spec(batched=batched)
-            if own.dims != tensor.dims or own.data_type != tensor.data_type:
+            free = tensor.name in cut
+            if (own.dims != tensor.dims and not free) or own.data_type != tensor.data_type:
                 raise SpecError(
                     f"output '{tensor.name}' is {own.data_type} {own.dims} in the graph, not "
                     f"{tensor.data_type} {tensor.dims}; write that into the spec"
@@ -169,7 +180,7 @@ class OnnxRecipe:
 
 
 def _merged(
-    wanted: Iterable[OnnxTensor], known: Iterable[GraphTensor], *, batched: bool
+    wanted: Iterable[OnnxInput], known: Iterable[GraphTensor], *, batched: bool
 ) -> Iterable[GraphTensor]:
     """The graph's inputs with the sizes that the spec gives their free dims."""
     graph = {tensor.name: tensor for tensor in known}
@@ -180,6 +191,10 @@ def _merged(
                 f"inputs: the graph has no input '{tensor.name}' that Triton can serve; it has "
                 f"{', '.join(graph)}"
             )
+        if tensor.allow_ragged_batch and found.data_type == tensor.data_type:
+            require_flat(found)
+            yield found
+            continue
         own = found.dims[1 if batched else 0 :]
         if len(own) != len(tensor.dims) or found.data_type != tensor.data_type:
             raise SpecError(

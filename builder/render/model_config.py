@@ -1,11 +1,22 @@
-"""A Triton model config, typed: what the templates render and what they are checked against."""
+"""A Triton model config, typed: what the templates render and what they are checked against.
 
+Sections that a user writes as they are, a batcher for instance, have the spec's own types.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2 as pb
-
-from builder.errors import RenderError
+from builder.spec.triton import (
+    BatchInput,
+    BatchOutput,
+    DynamicBatching,
+    ModelMetrics,
+    Optimization,
+    RateLimiter,
+    SecondaryDevice,
+    SequenceBatching,
+    VersionPolicy,
+)
 
 
 @dataclass(frozen=True)
@@ -18,6 +29,11 @@ class Tensor:
         dims: Without the batch dim; -1 is a free dim.
         optional: Inputs only: a request may leave it out.
         reshape: Dims that the backend sees in the place of `dims`; None: the same.
+        allow_ragged_batch: Inputs only: requests with other dims may share a batch.
+        format: Inputs only: FORMAT_NHWC, FORMAT_NCHW; FORMAT_NONE: neither.
+        label_filename: Outputs only: file with a label a line in the model's folder; "": none.
+        is_shape_tensor: TensorRT only.
+        is_non_linear_format_io: TensorRT only.
     """
 
     name: str
@@ -25,24 +41,38 @@ class Tensor:
     dims: tuple[int, ...]
     optional: bool = False
     reshape: tuple[int, ...] | None = None
+    allow_ragged_batch: bool = False
+    format: str = "FORMAT_NONE"
+    label_filename: str = ""
+    is_shape_tensor: bool = False
+    is_non_linear_format_io: bool = False
 
 
 @dataclass(frozen=True)
 class InstanceGroup:
-    """How many instances run, and where: kind is AUTO, CPU, GPU or MODEL (the model decides)."""
+    """How many instances run, and where.
+
+    Attributes:
+        count: Instances, on each GPU where there are several.
+        kind: AUTO, CPU, GPU or MODEL (the model decides).
+        gpus: CUDA devices; none: all.
+        name: "": Triton makes one.
+        rate_limiter: Priority and resources; None: neither.
+        secondary_devices: Devices beside the GPU.
+        profile: Optimization profiles of TensorRT.
+        passive: Loaded, and given no requests.
+        host_policy: Name of a policy of the server; "": the device's own.
+    """
 
     count: int = 1
     kind: str = "CPU"
     gpus: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class DynamicBatching:
-    """The dynamic batcher; the delay is in microseconds."""
-
-    preferred_batch_size: tuple[int, ...] = ()
-    max_queue_delay_microseconds: int = 0
-    preserve_ordering: bool = False
+    name: str = ""
+    rate_limiter: RateLimiter | None = None
+    secondary_devices: tuple[SecondaryDevice, ...] = ()
+    profile: tuple[str, ...] = ()
+    passive: bool = False
+    host_policy: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,139 +90,67 @@ class EnsembleStep:
 
 @dataclass(frozen=True)
 class Warmup:
-    """One request with zeros for every input, run at load."""
+    """One request that is run at load.
+
+    Attributes:
+        name: Its name, for Triton's log.
+        batch_size: Copies of the sample in the request.
+        inputs: Tensors with fixed dims, without the batch dim; zeros unless named below.
+        random: Inputs with random values.
+        files: Input -> file in the model's folder `warmup`.
+        count: Times that it runs; 0: once.
+    """
 
     name: str
     batch_size: int
     inputs: tuple[Tensor, ...]
+    random: frozenset[str] = frozenset()
+    files: Mapping[str, str] = field(default_factory=dict)
+    count: int = 0
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One model of a repository. `kind` names the template: config/<kind>.pbtxt.j2."""
+    """One model of a repository. `kind` names the template: config/<kind>.pbtxt.j2.
+
+    `files` is no part of the config: what its fields refer to, by path in the model's folder.
+    """
 
     kind: str
     name: str
     max_batch_size: int
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
-    instances: InstanceGroup | None = None
+    instance_group: tuple[InstanceGroup, ...] = ()
     dynamic_batching: DynamicBatching | None = None
+    sequence_batching: SequenceBatching | None = None
     decoupled: bool = False
     parameters: dict[str, str] = field(default_factory=dict)
     graph_level: int | None = None
+    optimization: Optimization | None = None
     warmup: tuple[Warmup, ...] = ()
     steps: tuple[EnsembleStep, ...] = ()
+    max_inflight_requests: int = 0
+    batch_input: tuple[BatchInput, ...] = ()
+    batch_output: tuple[BatchOutput, ...] = ()
+    response_cache: bool | None = None
+    version_policy: VersionPolicy | None = None
+    metric_tags: Mapping[str, str] = field(default_factory=dict)
+    model_metrics: ModelMetrics | None = None
+    op_library_filename: tuple[str, ...] = ()
+    runtime: str = ""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def optimized(self) -> bool:
+        """Whether there is an `optimization` section."""
+        return self.graph_level is not None or self.optimization is not None
 
 
-_BACKENDS = {
+BACKENDS: Mapping[str, str] = {
     "python": "python",
     "onnxruntime": "onnxruntime",
     "tensorrt": "tensorrt",
     "vllm": "vllm",
 }
-_PLATFORMS = {
-    "ensemble": "ensemble",
-    "onnxruntime": "onnxruntime_onnx",
-    "tensorrt": "tensorrt_plan",
-}
-_FILES = {"python": "model.py", "onnxruntime": "model.onnx", "tensorrt": "model.plan"}
-
-
-def _tensors(config: ModelConfig, proto: pb.ModelConfig) -> None:
-    for tensor in config.inputs:
-        made = proto.input.add(
-            name=tensor.name,
-            data_type=f"TYPE_{tensor.data_type}",
-            dims=tensor.dims,
-            optional=tensor.optional,
-        )
-        _reshape(tensor, made)
-    for tensor in config.outputs:
-        _reshape(
-            tensor,
-            proto.output.add(
-                name=tensor.name, data_type=f"TYPE_{tensor.data_type}", dims=tensor.dims
-            ),
-        )
-
-
-def _reshape(tensor: Tensor, made: pb.ModelInput | pb.ModelOutput) -> None:
-    if tensor.reshape is not None:
-        made.reshape.SetInParent()
-        made.reshape.shape.extend(tensor.reshape)
-
-
-def _scheduling(config: ModelConfig, proto: pb.ModelConfig) -> None:
-    if config.instances is not None:
-        proto.instance_group.add(
-            count=config.instances.count,
-            kind=f"KIND_{config.instances.kind}",
-            gpus=config.instances.gpus,
-        )
-    if config.dynamic_batching is not None:
-        batching = config.dynamic_batching
-        proto.dynamic_batching.SetInParent()
-        proto.dynamic_batching.preferred_batch_size.extend(batching.preferred_batch_size)
-        delay = batching.max_queue_delay_microseconds
-        proto.dynamic_batching.max_queue_delay_microseconds = delay
-        proto.dynamic_batching.preserve_ordering = batching.preserve_ordering
-    for step in config.steps:
-        proto.ensemble_scheduling.step.add(
-            model_name=step.model_name,
-            model_version=step.model_version,
-            input_map=step.input_map,
-            output_map=step.output_map,
-        )
-
-
-def _running(config: ModelConfig, proto: pb.ModelConfig) -> None:
-    if config.decoupled:
-        proto.model_transaction_policy.decoupled = True
-    if config.graph_level is not None:
-        proto.optimization.graph.level = config.graph_level
-    for key, value in config.parameters.items():
-        proto.parameters[key].string_value = value
-    for warmup in config.warmup:
-        sample = proto.model_warmup.add(name=warmup.name, batch_size=warmup.batch_size)
-        for tensor in warmup.inputs:
-            entry = sample.inputs[tensor.name]
-            entry.data_type = pb.DataType.Value(f"TYPE_{tensor.data_type}")
-            entry.dims.extend(tensor.dims)
-            entry.zero_data = True
-
-
-def to_proto(config: ModelConfig) -> pb.ModelConfig:
-    """The official protobuf message of a config, one function a section."""
-    proto = pb.ModelConfig(name=config.name, max_batch_size=config.max_batch_size)
-    proto.platform = _PLATFORMS.get(config.kind, "")
-    proto.backend = _BACKENDS.get(config.kind, "")
-    proto.default_model_filename = _FILES.get(config.kind, "")
-    _tensors(config, proto)
-    _scheduling(config, proto)
-    _running(config, proto)
-    return proto
-
-
-def check_rendered(config: ModelConfig, text: str) -> None:
-    """Parse a rendered config back and compare it field by field.
-
-    Raises:
-        RenderError: it does not parse, or a field differs.
-    """
-    try:
-        parsed = text_format.Parse(text, pb.ModelConfig())
-    except text_format.ParseError as error:
-        raise RenderError(f"{config.name}/config.pbtxt does not parse: {error}") from error
-    expected = to_proto(config)
-    for descriptor in pb.ModelConfig.DESCRIPTOR.fields:
-        name = descriptor.name
-        if getattr(parsed, name) != getattr(expected, name):
-            raise RenderError(
-                f"{config.name}/config.pbtxt: field '{name}' was rendered as "
-                f"{getattr(parsed, name)!r}, not {getattr(expected, name)!r}"
-            )
-    if parsed != expected:
-        raise RenderError(
-            f"{config.name}/config.pbtxt has or lacks a field that its config does not"
-        )
+"""Kind -> backend; an ensemble has none."""

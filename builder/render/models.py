@@ -19,7 +19,7 @@ def write_models(
     folder: Path,
     version: str,
 ) -> dict[str, str]:
-    """Configs and Python stages.
+    """Configs, the files that they refer to, and Python stages.
 
     Args:
         configs: The models.
@@ -38,6 +38,10 @@ def write_models(
         place.mkdir(parents=True, exist_ok=True)
         texts[config.name] = render_config(config, origin)
         (folder / config.name / "config.pbtxt").write_text(texts[config.name])
+        for name, data in config.files.items():
+            path = folder / config.name / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
         if config.name in stages:
             copy_sources(stages[config.name], place)
         if config.kind == "ensemble":

@@ -1,5 +1,6 @@
 """Rendering the templates; a variable that is not set is an error, never nothing."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ from jinja2 import FileSystemLoader, StrictUndefined, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
 from builder.errors import RenderError
-from builder.render.model_config import ModelConfig, check_rendered
+from builder.render.model_config import ModelConfig
+from builder.render.proto import check_rendered
 
 _PLACES = (
     Path(__file__).parents[1] / "_templates",  # in a wheel
@@ -21,6 +23,7 @@ def _quoted(value: str) -> str:
     return f'"{text_encoding.CEscape(value.encode(), as_utf8=True)}"'
 
 
+@cache
 def _environment(*, autoescape: bool = False) -> SandboxedEnvironment:
     environment = SandboxedEnvironment(
         loader=FileSystemLoader([str(place) for place in _PLACES]),

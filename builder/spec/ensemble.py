@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from builder.spec.batching import Strict
 from builder.spec.language import MODEL_NAME
+from builder.spec.triton.model import EnsembleSettings
 
 TRITON_RELEASE_PATTERN = r"^\d{2}\.\d{2}$"
 
@@ -35,7 +36,7 @@ class EnsembleStep(Strict):
         return self
 
 
-class Ensemble(Strict):
+class Ensemble(EnsembleSettings):
     """Steps that are wired by the names of tensors; types, dims and batching are inferred."""
 
     name: str = Field(pattern=MODEL_NAME, description="Name of the ensemble.")

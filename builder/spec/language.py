@@ -4,7 +4,8 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
-from builder.spec.batching import PositiveInt, Strict
+from builder.spec.base import PositiveInt, Strict
+from builder.spec.triton.model import StageSettings
 
 Precision = Literal["fp32", "fp16"]
 WeightFormat = Literal["int8", "int4"]
@@ -70,7 +71,7 @@ SERVING: Final = {
 """Keys of `DecoderEngine` that the exported graph does not depend on."""
 
 
-class LanguageStage(DecoderEngine):
+class LanguageStage(DecoderEngine, StageSettings):
     """Python stage, decoupled."""
 
     name: str = Field(default="language", pattern=MODEL_NAME)

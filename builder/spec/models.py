@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from builder.spec.batching import Batched, DynamicBatching, OnnxRuntime, PositiveInt, Strict
 from builder.spec.language import MODEL_NAME, LanguageStage, Precision
+from builder.spec.triton.model import EnsembleSettings
 
 Target = Literal["cpu", "gpu", "tensorrt"]
 Prune = Literal["after_vision", "before_vision"]
@@ -175,6 +176,9 @@ class Spec(Strict):
     )
     limits: Limits = Field(default_factory=Limits)
     stages: Stages = Field(default_factory=Stages)
+    ensemble: EnsembleSettings = Field(
+        default_factory=EnsembleSettings, description="Settings of the ensemble itself."
+    )
     verify: Verify = Field(default_factory=Verify)
 
     @model_validator(mode="after")

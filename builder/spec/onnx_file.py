@@ -4,15 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from builder.spec.batching import (
-    DynamicBatching,
-    InstanceGroup,
-    OnnxRuntime,
-    PositiveInt,
-    Strict,
-)
+from builder.spec.batching import OnnxRuntime, PositiveInt, Strict
 from builder.spec.language import MODEL_NAME
 from builder.spec.models import Tolerance
+from builder.spec.triton.model import TritonModel
+from builder.spec.triton.tensors import Format, require_format
 
 OnnxDataType = Literal[
     "BOOL",
@@ -62,30 +58,47 @@ class OnnxTensor(Strict):
         return self
 
 
-class OnnxModel(Strict):
+class OnnxInput(OnnxTensor):
+    """An input of the graph that requests have."""
+
+    allow_ragged_batch: bool = Field(
+        default=False,
+        description="Requests with other dims may share a batch. The graph's input is [-1]: the "
+        "values of all requests, one after the other; `model.batch_input` says where each ends.",
+    )
+    format: Format = "FORMAT_NONE"
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> "OnnxInput":
+        require_format(self.name, self.format, self.dims)
+        if self.optional and self.allow_ragged_batch:
+            raise ValueError(f"{self.name} can't be optional and have allow_ragged_batch")
+        return self
+
+
+class OnnxOutput(OnnxTensor):
+    """An output of the graph that is served."""
+
+    label_filename: str | None = Field(
+        default=None,
+        min_length=1,
+        description="A file with a label a line, relative to the spec file; it is copied into the "
+        "model's folder.",
+    )
+
+
+class OnnxModel(TritonModel):
     """Batching, instances and session settings."""
 
     max_batch_size: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Most rows in one run; 0: the graph has no batch dim."
     )
-    dynamic_batching: DynamicBatching | None = Field(
-        default=None, description="null turns the dynamic batcher off."
-    )
-    instances: InstanceGroup = Field(default_factory=InstanceGroup)
     onnxruntime: OnnxRuntime = Field(default_factory=OnnxRuntime)
 
     @model_validator(mode="after")
-    def _batcher_has_a_batch_dim(self) -> "OnnxModel":
-        if self.dynamic_batching is None:
-            return self
-        if not self.max_batch_size:
-            raise ValueError("dynamic_batching needs a max_batch_size above 0")
-        for size in self.dynamic_batching.preferred_batch_size:
-            if size > self.max_batch_size:
-                raise ValueError(
-                    f"preferred_batch_size {size} is larger than max_batch_size "
-                    f"{self.max_batch_size}"
-                )
+    def _answers_once(self) -> "OnnxModel":
+        if self.model_transaction_policy.decoupled:
+            raise ValueError("model_transaction_policy.decoupled: a graph answers exactly once")
         return self
 
 
@@ -127,8 +140,12 @@ class OnnxSpec(Strict):
     )
     target: Literal["cpu", "gpu"] = "cpu"
     model: OnnxModel = Field(default_factory=OnnxModel)
-    inputs: list[OnnxTensor] = Field(min_length=1)
-    outputs: list[OnnxTensor] = Field(
+    inputs: list[OnnxInput] = Field(
+        min_length=1,
+        description="What a request has; not the controls, states and `batch_input` of `model`, "
+        "which the server makes.",
+    )
+    outputs: list[OnnxOutput] = Field(
         min_length=1, description="Outputs of the graph that are served; others are left out."
     )
     verify: OnnxVerify = Field(default_factory=OnnxVerify)
@@ -144,5 +161,14 @@ class OnnxSpec(Strict):
                 raise ValueError(
                     f"input {tensor.name} is optional, which needs max_batch_size 0: requests "
                     "without it can't be joined with others"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _ragged_inputs_batch(self) -> "OnnxSpec":
+        for tensor in self.inputs:
+            if tensor.allow_ragged_batch and not self.model.max_batch_size:
+                raise ValueError(
+                    f"allow_ragged_batch of input {tensor.name} needs a max_batch_size above 0"
                 )
         return self

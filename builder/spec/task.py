@@ -11,6 +11,7 @@ from builder.spec.generation import Generation
 from builder.spec.language import MODEL_NAME
 from builder.spec.models import CheckpointSource, Tolerance
 from builder.spec.precision import Precision
+from builder.spec.triton.model import BatchedStage, EnsembleSettings
 
 Task = Literal[
     "automatic-speech-recognition",
@@ -135,6 +136,14 @@ class TaskSpec(Strict):
     answers: Answers | None = None
     generation: Generation | None = None
     model: TaskModel = Field(default_factory=TaskModel)
+    stages: dict[str, BatchedStage] = Field(
+        default_factory=dict,
+        description="Settings of the stages around the graph, by their names without the model's: "
+        "tokenize, join, classify, generate ...",
+    )
+    ensemble: EnsembleSettings | None = Field(
+        default=None, description="Settings of the ensemble itself."
+    )
     tolerance: Tolerance = Field(
         default_factory=lambda: Tolerance(max_abs_error=1e-3, min_cosine=0.9999),
         description="How far the fp32 graph may be from the checkpoint.",
@@ -152,4 +161,14 @@ class TaskSpec(Strict):
         for key, tasks in _OWN_KEYS.items():
             if getattr(self, key) is not None and self.task not in tasks:
                 raise ValueError(f"{key} is only for {', '.join(tasks)}, not for {self.task}")
+        return self
+
+    @model_validator(mode="after")
+    def _tokenizers_are_said_once(self) -> "TaskSpec":
+        for stage in ("tokenize", "join"):
+            said = self.stages.get(stage)
+            if said and said.instance_group is not None and "tokenizers" in self.model_fields_set:
+                raise ValueError(
+                    f"tokenizers and stages.{stage}.instance_group say the same; keep one"
+                )
         return self

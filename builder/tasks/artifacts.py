@@ -2,7 +2,7 @@
 
 import shutil
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from builder.cache.key import cache_key
 from builder.cache.store import Store
@@ -15,6 +15,7 @@ from builder.recipe import Made
 from builder.spec.language import SERVING
 from builder.spec.releases import onnx_limits
 from builder.spec.task import TaskSpec
+from builder.spec.triton.model import BatchedStage
 from builder.tasks.export import export_graph
 from builder.tasks.kind import Artifact, Graph, Kind
 from builder.tasks.optimum import optimum_versions
@@ -25,7 +26,20 @@ from builder.verify.measure import ParityRow, artifact_errors
 FILE: Final = "model.onnx"
 
 # Keys of a spec that the exported graph does not depend on.
-_NOT_EXPORTED: Final = {"name", "long_text", "tokenizers", "tolerance", "target"}
+_NOT_EXPORTED: Final = {
+    "name",
+    "long_text",
+    "tokenizers",
+    "tolerance",
+    "target",
+    "stages",
+    "ensemble",
+}
+_ONLY_SERVED: Final[dict[str, Any]] = {
+    "model": set(BatchedStage.model_fields),
+    "stages": True,
+    "ensemble": True,
+}
 _KEPT_OF_MODEL: Final = ("exporter",)
 
 
@@ -75,7 +89,7 @@ class ArtifactMaker:
         return cache_key(
             {
                 "graph": name,
-                "spec": self._spec.model_dump(mode="json"),
+                "spec": self._spec.model_dump(mode="json", exclude=_ONLY_SERVED),
                 "from": self._hashes,
                 "optimum": self._optimum,
                 "data": [sha256(path) for path in paths],
@@ -160,6 +174,8 @@ class ArtifactMaker:
                 "model": True,
                 "long_text": True,
                 "tokenizers": True,
+                "stages": True,
+                "ensemble": True,
                 "generation": SERVING | {"max_tokens", "default_max_tokens"},
             },
         )

@@ -3,20 +3,15 @@
 from collections.abc import Mapping, Sequence
 
 from builder.render.model_config import (
-    DynamicBatching,
     EnsembleStep,
     InstanceGroup,
     ModelConfig,
     Tensor,
     Warmup,
 )
-from builder.render.settings import (
-    GRAPH_LEVELS,
-    dynamic_batching,
-    instances,
-    session_parameters,
-)
+from builder.render.settings import GRAPH_LEVELS, instances, session_parameters
 from builder.spec.task import TaskSpec
+from builder.spec.triton import DynamicBatching
 
 
 def same(*tensors: Tensor) -> dict[str, str]:
@@ -40,7 +35,7 @@ def python_stage(
         max_batch_size=max_batch_size,
         inputs=tuple(inputs),
         outputs=tuple(outputs),
-        instances=InstanceGroup(count, "CPU"),
+        instance_group=(InstanceGroup(count, "CPU"),),
         dynamic_batching=DynamicBatching(),
         parameters=dict(parameters or {}),
     )
@@ -70,8 +65,8 @@ def graph_stage(
         max_batch_size=stage.max_batch_size,
         inputs=tuple(inputs),
         outputs=tuple(outputs),
-        instances=instances(stage.instances, spec.target),
-        dynamic_batching=dynamic_batching(stage.dynamic_batching),
+        instance_group=(instances(stage.instances, spec.target),),
+        dynamic_batching=stage.dynamic_batching,
         parameters=session_parameters(stage.onnxruntime),
         graph_level=GRAPH_LEVELS[stage.onnxruntime.graph_optimization],
         warmup=(Warmup("one", 1, shapes),),

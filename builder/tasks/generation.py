@@ -84,8 +84,8 @@ def refuse_keys(spec: TaskSpec, *keys: str) -> None:
 
 def on_device(configs: Sequence[ModelConfig], name: str, spec: TaskSpec) -> list[ModelConfig]:
     """Configs with one stage moved to where the spec's graphs run: a decoder is a graph too."""
-    instances = InstanceGroup(1, device("auto", spec.target))
-    return [replace(c, instances=instances) if c.name == name else c for c in configs]
+    groups = (InstanceGroup(1, device("auto", spec.target)),)
+    return [replace(c, instance_group=groups) if c.name == name else c for c in configs]
 
 
 def answer_limits(spec: TaskSpec, positions: int | None, source: str) -> tuple[int, int]:

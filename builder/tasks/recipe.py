@@ -11,7 +11,6 @@ from builder.spec.engines import OpenVino
 from builder.spec.task import TaskSpec
 from builder.tasks.artifacts import FILE, ArtifactMaker
 from builder.tasks.engines import (
-    engine_configs,
     engine_requirements,
     engine_stages,
     openvino_run,
@@ -22,6 +21,7 @@ from builder.tasks.kind import Artifact as OwnArtifact
 from builder.tasks.kind import Graph, Kind, WithArtifacts
 from builder.tasks.parity import verify_run
 from builder.tasks.registry import kind_of
+from builder.tasks.settings import served_configs
 from builder.verify.measure import ParityRow, artifact_errors
 
 
@@ -47,7 +47,7 @@ class TaskRecipe:
 
     def configs(self) -> list[ModelConfig]:
         """Every model config, the ensemble last."""
-        return engine_configs(self.kind, self.spec)
+        return served_configs(self.kind, self.spec, self.base)
 
     def stages(self) -> Mapping[str, str]:
         """Python model -> folder of its sources."""

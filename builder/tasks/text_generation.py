@@ -133,7 +133,7 @@ class TextGeneration:
                 max_batch_size=1,
                 inputs=INPUTS,
                 outputs=OUTPUTS,
-                instances=InstanceGroup(1, device(settings.kind, self.spec.target)),
+                instance_group=(InstanceGroup(1, device(settings.kind, self.spec.target)),),
                 decoupled=True,
                 parameters={
                     **engine_parameters(settings),
@@ -157,7 +157,7 @@ class TextGeneration:
                 Tensor("sampling_parameters", "STRING", (1,), optional=True),
             ),
             outputs=(Tensor("text_output", "STRING", (-1,)),),
-            instances=InstanceGroup(1, "MODEL"),
+            instance_group=(InstanceGroup(1, "MODEL"),),
             decoupled=True,
         )
 

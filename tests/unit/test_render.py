@@ -11,7 +11,8 @@ from tritonclient.grpc import model_config_pb2 as pb
 from builder.arr_coc.configs import pipeline_configs
 from builder.arr_coc.reference import Reference
 from builder.errors import RenderError
-from builder.render.model_config import ModelConfig, check_rendered, to_proto
+from builder.render.model_config import ModelConfig
+from builder.render.proto import check_rendered, to_proto
 from builder.render.templates import render_config, render_template
 
 

@@ -106,8 +106,7 @@ def test_decoders_run_where_the_target_is(name: str, folder: Path) -> None:
     for target, kind in (("cpu", "CPU"), ("gpu", "GPU")):
         configs = {c.name: c for c in kind_of(spec_of(name, target=target), folder).configs()}
         decoder = configs.get("it_seq2seq", configs["it"])
-        assert decoder.instances is not None
-        assert decoder.instances.kind == kind
+        assert [group.kind for group in decoder.instance_group] == [kind]
 
 
 @pytest.mark.parametrize(

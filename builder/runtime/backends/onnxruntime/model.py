@@ -2,9 +2,8 @@
 
 A Python-based backend of the name of Triton's native one: a server without the native C++
 backend serves the same `<model>/<version>/model.onnx` and `config.pbtxt`, unchanged.
-What the native backend has and this one refuses at load: ragged batches, `batch_input`,
-`batch_output` and implicit sequence state. A BF16 tensor neither of them serves. Instances are
-processes, so they cannot share a session. Strings must be UTF-8.
+A BF16 tensor neither of them serves. Instances are processes, so they cannot share a session.
+Strings must be UTF-8.
 """
 
 import json
@@ -20,11 +19,15 @@ import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from .batches import Batches
     from .settings import SettingError, Settings, read_settings
     from .signature import ConfigError, Signature
+    from .states import States
 else:  # Triton imports this file as the top-level module `model`, from its own folder.
+    from batches import Batches
     from settings import SettingError, Settings, read_settings
     from signature import ConfigError, Signature
+    from states import States
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -43,6 +46,10 @@ class _Job:
     inputs: Tensors
     outputs: tuple[str, ...]
     """Requested names, in the order of the graph."""
+    sequence: Any = 0
+    """Correlation id; 0: none."""
+    ends: bool = False
+    """Whether its sequence ends."""
 
     def batch_size(self) -> int:
         return int(next(iter(self.inputs.values())).shape[0])
@@ -98,7 +105,10 @@ class TritonPythonModel:
         except ConfigError as error:
             raise pb_utils.TritonModelException(str(error)) from None
         self._batched = config["max_batch_size"] > 0
+        self._batches = Batches.of(config)
+        self._states = States(config)
         self._output_names = [io["name"] for io in config["output"]]
+        self._run_names = list(dict.fromkeys((*self._output_names, *sorted(self._states.outputs))))
         inputs = {**signature.inputs, **signature.optional}
         self._strings = {key for key, info in inputs.items() if info.data_type == "TYPE_STRING"}
         self._scalars = {key for key, info in inputs.items() if not info.dims}
@@ -140,12 +150,24 @@ class TritonPythonModel:
                 array = array.reshape(())
             inputs[name] = array
         requested = set(request.requested_output_names())
-        return _Job(index, inputs, tuple(n for n in self._output_names if n in requested))
+        outputs = tuple(n for n in self._output_names if n in requested)
+        if not self._states.inputs:
+            return _Job(index, inputs, outputs)
+        sequence, flags = request.correlation_id(), request.flags()
+        start = bool(flags & pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_START)
+        self._states.fill(sequence, inputs, start=start)
+        ends = bool(flags & pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_END)
+        return _Job(index, inputs, outputs, sequence, ends)
 
     def _group_key(self, job: _Job) -> Any:
         if not self._batched:
             return job.index
-        return tuple(sorted((name, array.shape[1:]) for name, array in job.inputs.items()))
+        ragged = self._batches.ragged
+        return tuple(
+            sorted(
+                (name, array.shape[1:]) for name, array in job.inputs.items() if name not in ragged
+            )
+        )
 
     def _run_group(self, jobs: Sequence[_Job], responses: list[Any]) -> None:
         try:
@@ -164,30 +186,39 @@ class TritonPythonModel:
 
     def _run(self, jobs: Sequence[_Job]) -> list[Tensors]:
         """Run the session once; what each job asked for, as views into the run's outputs."""
-        names = [name for name in self._output_names if any(name in job.outputs for job in jobs)]
+        asked = {name for job in jobs for name in job.outputs} | self._states.outputs
+        names = [name for name in self._run_names if name in asked]
         if not names:
             return [{} for _ in jobs]
-        feed = jobs[0].inputs
-        if len(jobs) > 1:
-            feed = {name: np.concatenate([job.inputs[name] for job in jobs]) for name in feed}
+        feed = self._batches.feed([job.inputs for job in jobs])
         arrays = dict(zip(names, self._session.run(names, feed, self._settings.run), strict=True))
         for name, dims in self._scalar_outputs.items():
             if name in arrays:
                 arrays[name] = np.reshape(arrays[name], dims)
-        if len(jobs) == 1:
-            return [arrays]
-        sizes = [job.batch_size() for job in jobs]
-        for name, array in arrays.items():
-            if array.shape[:1] != (sum(sizes),):
-                raise _RequestError(
-                    f"output '{name}' has shape {list(array.shape)} for a batch of {sum(sizes)}: "
-                    "the model does not keep the batch dim"
-                )
-        answers, start = [], 0
-        for job, size in zip(jobs, sizes, strict=True):
-            answers.append({name: arrays[name][start : start + size] for name in job.outputs})
-            start += size
+        parts = {name: self._parts(name, array, jobs) for name, array in arrays.items()}
+        answers = []
+        for place, job in enumerate(jobs):
+            own = {name: each[place] for name, each in parts.items()}
+            self._states.keep(job.sequence, own, end=job.ends)
+            answers.append({name: own[name] for name in job.outputs})
         return answers
+
+    def _parts(
+        self, name: str, array: NDArray[Any], jobs: Sequence[_Job]
+    ) -> Sequence[NDArray[Any]]:
+        """What each job gets of an output, as views into it."""
+        if name in self._batches.scattered:
+            return self._batches.scatter(name, array, [job.inputs for job in jobs])
+        if len(jobs) == 1:
+            return [array]
+        sizes = [job.batch_size() for job in jobs]
+        if array.shape[:1] != (sum(sizes),):
+            raise _RequestError(
+                f"output '{name}' has shape {list(array.shape)} for a batch of {sum(sizes)}: "
+                "the model does not keep the batch dim"
+            )
+        ends = np.cumsum([0, *sizes])
+        return [array[ends[place] : ends[place + 1]] for place in range(len(jobs))]
 
 
 def _model_file(config: Mapping[str, Any], folder: Path) -> Path:

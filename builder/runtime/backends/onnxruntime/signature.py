@@ -89,17 +89,9 @@ class Signature:
     def check(self, config: Mapping[str, Any]) -> None:
         """Raise `ConfigError` where `config` does not describe this graph."""
         model = config["name"]
-        for field in ("batch_input", "batch_output"):
-            if config.get(field):
-                raise ConfigError(
-                    f"unable to load model '{model}', {field} needs the native ONNX Runtime backend"
-                )
         sequence = config.get("sequence_batching", {})
-        if sequence.get("state"):
-            raise ConfigError(
-                f"unable to load model '{model}', implicit sequence state needs the native "
-                "ONNX Runtime backend"
-            )
+        states = {state["input_name"] for state in sequence.get("state", ())}
+        batched = {name for io in config.get("batch_input", ()) for name in io["target_name"]}
         controls = {control["name"] for control in sequence.get("control_input", ())}
         for name in sorted(controls - self.inputs.keys()):
             raise ConfigError(
@@ -107,15 +99,28 @@ class Signature:
                 "that input"
             )
         required = [io for io in config["input"] if not io.get("optional")]
-        if len(required) + len(controls) != len(self.inputs):
+        expected = len(required) + len(controls | states | batched)
+        if expected != len(self.inputs):
             raise ConfigError(
-                f"unable to load model '{model}', configuration expects "
-                f"{len(required) + len(controls)} inputs, model provides {len(self.inputs)}"
+                f"unable to load model '{model}', configuration expects {expected} inputs, model "
+                f"provides {len(self.inputs)}"
             )
+        for state in sequence.get("state", ()):
+            self._check_state(config, state)
         for io in config["input"]:
             self._check_input(config, io)
+        scattered = {name for io in config.get("batch_output", ()) for name in io["target_name"]}
         for io in config["output"]:
-            _check_tensor(config, io, self.outputs, "output")
+            # The dims of a batch output need not be the graph's.
+            _check_tensor(config, io, self.outputs, "output", dims=io["name"] not in scattered)
+
+    def _check_state(self, config: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+        for name, infos, kind in (
+            (state["input_name"], self.inputs, "input"),
+            (state["output_name"], self.outputs, "output"),
+        ):
+            io = {**state, "name": name}
+            _check_tensor(config, io, infos, f"{kind} state", dims=False)
 
     def _check_input(self, config: Mapping[str, Any], io: Mapping[str, Any]) -> None:
         model, name = config["name"], io["name"]
@@ -124,17 +129,20 @@ class Signature:
                 f"unable to load model '{model}', optional input '{name}' is not supported for "
                 "models that support batching"
             )
-        if io.get("allow_ragged_batch"):
+        ragged = bool(io.get("allow_ragged_batch"))
+        if ragged and name in self.inputs and self.inputs[name].dims != (-1,):
             raise ConfigError(
-                f"unable to load model '{model}', allow_ragged_batch of input '{name}' needs the "
-                "native ONNX Runtime backend"
+                f"unable to load model '{model}', configuration expects model provides input with "
+                f"shape [-1] for ragged input '{name}', model provides "
+                f"{_shape(self.inputs[name].dims)}"
             )
         if io.get("optional") and name in self.inputs:
             raise ConfigError(
                 f"unable to load model '{model}', input '{name}' is optional in the configuration "
                 "but has no initializer in the model"
             )
-        _check_tensor(config, io, {**self.inputs, **self.optional}, "input")
+        infos = {**self.inputs, **self.optional}
+        _check_tensor(config, io, infos, "input", dims=not ragged)
 
 
 def _infos(arguments: Iterable[Any]) -> dict[str, TensorInfo]:
@@ -160,7 +168,12 @@ def _describe(info: TensorInfo, max_batch_size: int) -> dict[str, Any]:
 
 
 def _check_tensor(
-    config: Mapping[str, Any], io: Mapping[str, Any], infos: Mapping[str, TensorInfo], kind: str
+    config: Mapping[str, Any],
+    io: Mapping[str, Any],
+    infos: Mapping[str, TensorInfo],
+    kind: str,
+    *,
+    dims: bool,
 ) -> None:
     model, name, data_type = config["name"], io["name"], io["data_type"]
     info = infos.get(name)
@@ -178,18 +191,20 @@ def _check_tensor(
             f"unable to load model '{model}', configuration expects datatype {data_type} for "
             f"{kind} '{name}', model provides {info.data_type}"
         )
+    if not dims:
+        return
     reshape = io.get("reshape")
-    dims = tuple(int(dim) for dim in (io["dims"] if reshape is None else reshape["shape"]))
+    given = tuple(int(dim) for dim in (io["dims"] if reshape is None else reshape["shape"]))
     batched = config["max_batch_size"] > 0
     if not info.dims and not batched:
-        if any(dim != 1 for dim in dims):
+        if any(dim != 1 for dim in given):
             raise ConfigError(
                 f"unable to load model '{model}', scalar tensor '{name}', should only provide 1 in "
                 "the model configuration when the model doesn't support batching. Model "
-                f"configuration provided: {_shape(dims)}."
+                f"configuration provided: {_shape(given)}."
             )
         return
-    _check_dims(model, info, dims, batched=batched, exact=kind == "output")
+    _check_dims(model, info, given, batched=batched, exact=kind == "output")
 
 
 def _check_dims(
