@@ -31,6 +31,7 @@ class BuildReport:
         carried: Entries of the old repository that belong to no member and were kept.
         precision: Model name -> the candidates that were measured for it, and the choice.
         members: Member -> the version that answers.
+        notes: What the user should know, a sentence each.
     """
 
     repository: Path
@@ -39,6 +40,7 @@ class BuildReport:
     carried: list[str] = field(default_factory=list)
     precision: dict[str, Any] = field(default_factory=dict)
     members: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 class Build:
@@ -69,6 +71,7 @@ class Build:
         self._workshop = Workshop(progress, store)
         self._progress = progress
         self._version = version
+        self._notes: list[str] = []
 
     def run(self, only: str | None = None) -> BuildReport:
         """Build and publish.
@@ -100,7 +103,7 @@ class Build:
         configs = [config for member in members for config in member.configs]
         sizes = model_sizes(self._target, configs)
         live = {member.name: member.version for member in members}
-        return BuildReport(self._target, sizes, rows, carried, precision, live)
+        return BuildReport(self._target, sizes, rows, carried, precision, live, self._notes)
 
     def _wait(self) -> None:
         self._progress.step(f"wait for another build that writes to {self._target}")
@@ -145,6 +148,7 @@ class Build:
         for member, artifact in missing:
             made[artifact.model] = artifact.make(member.folder(artifact.model))
         rows = [row for _, artifact in every for row in made[artifact.model].rows]
+        self._notes = [note for one in made.values() for note in one.notes]
         require_parity(rows)
         for member, artifact in every:
             artifact.finish(member.folder(artifact.model))

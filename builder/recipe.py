@@ -21,10 +21,12 @@ class Made:
     Attributes:
         rows: Its parity with the source model.
         outcome: The candidates that were measured for it, and the choice; empty: there was none.
+        notes: What the user should know of it, a sentence each.
     """
 
     rows: list[ParityRow]
     outcome: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from builder.ensembles.neighbours import Neighbours
 from builder.ensembles.recipe import EnsembleRecipe
 from builder.onnx_models.recipe import OnnxRecipe
 from builder.publish.manifest import read_manifest
+from builder.python_models.recipe import PythonRecipe
 from builder.recipe import VERSION, Recipe
 from builder.render.model_config import ModelConfig
 from builder.render.models import drift, write_models, write_requirements
@@ -17,6 +18,7 @@ from builder.spec.ensemble import EnsembleSpec
 from builder.spec.load import AnySpec, members_of
 from builder.spec.models import Spec
 from builder.spec.onnx_file import OnnxSpec
+from builder.spec.python_model import PythonSpec
 from builder.spec.repository import RepositorySpec
 from builder.spec.task import TaskSpec
 from builder.tasks.recipe import TaskRecipe
@@ -25,6 +27,7 @@ RECIPES: Final[dict[type[Any], Callable[[Any, Path], Recipe]]] = {
     Spec: ArrCocRecipe,
     TaskSpec: TaskRecipe,
     OnnxSpec: OnnxRecipe,
+    PythonSpec: PythonRecipe,
 }
 """Spec type -> its recipe, from the spec and the folder that its paths are relative to."""
 

@@ -185,8 +185,8 @@ class _Pipeline:
         def step(
             name: str, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]
         ) -> EnsembleStep:
-            maps = ({tensor.name: tensor.name for tensor in side} for side in (inputs, outputs))
-            return EnsembleStep(name, *maps)
+            taken, given = ({tensor.name: tensor.name for tensor in s} for s in (inputs, outputs))
+            return EnsembleStep(name, taken, given)
 
         return ModelConfig(
             kind="ensemble",

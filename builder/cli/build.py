@@ -136,10 +136,13 @@ def build(
         built = Build(loaded, spec, output, steps, store, version).run(only)
         seconds = steps.seconds()
         bar.finish()
-    console.print(_parity_table(built.parity))
+    if built.parity:
+        console.print(_parity_table(built.parity))
     console.print(_models_table(built))
     for model, outcome in built.precision.items():
         console.print(variants_table(model, outcome))
+    for note in built.notes:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
     for name in built.carried:
         console.print(f"kept {name}: it was there and is not the builder's", highlight=False)
     for name, number in built.members.items():

@@ -9,6 +9,11 @@ from builder.errors import PublishError
 from builder.inspect import EnsembleGraph, ModelInfo, graph_of, read_repository
 from builder.publish.manifest import VersionRecord, read_manifest
 
+_SOURCES = ("checkpoint", "onnx", "python")
+"""Keys of a spec that say where a member comes from."""
+_KINDS = {"onnx": "onnx", "python": "python", "steps": "ensemble"}
+"""Key of a spec -> the kind of build, in a word."""
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -68,14 +73,19 @@ class Facts:
     @property
     def checkpoint(self) -> str:
         """Where the weights came from, as the specs say it."""
-        sources = [spec.get("checkpoint") or spec.get("onnx") for spec in self.specs.values()]
+        sources = [
+            next((spec[key] for key in _SOURCES if spec.get(key)), None)
+            for spec in self.specs.values()
+        ]
         return ", ".join(str(s.get("path", "")) for s in sources if isinstance(s, Mapping))
 
     @property
     def what(self) -> str:
         """The kind of build, in a word."""
         kinds = {
-            str(spec["task"]) if "task" in spec else "onnx" if "onnx" in spec else "arr-coc"
+            str(spec["task"])
+            if "task" in spec
+            else next((kind for key, kind in _KINDS.items() if key in spec), "arr-coc")
             for spec in self.specs.values()
         }
         return kinds.pop() if len(kinds) == 1 else f"{len(self.members)} members"

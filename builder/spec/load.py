@@ -13,12 +13,13 @@ from builder.errors import SpecError
 from builder.spec.ensemble import EnsembleSpec
 from builder.spec.models import Spec
 from builder.spec.onnx_file import OnnxSpec
+from builder.spec.python_model import PythonSpec
 from builder.spec.repository import RepositorySpec
 from builder.spec.task import TaskSpec
 
 _MAX_BYTES = 1_000_000
 
-MemberSpec = Spec | TaskSpec | OnnxSpec | EnsembleSpec
+MemberSpec = Spec | TaskSpec | OnnxSpec | PythonSpec | EnsembleSpec
 """A member of a repository."""
 AnySpec = MemberSpec | RepositorySpec
 """What a spec file may hold."""
@@ -27,6 +28,7 @@ KINDS: Final[dict[str, type[BaseModel]]] = {
     "members": RepositorySpec,
     "task": TaskSpec,
     "onnx": OnnxSpec,
+    "python": PythonSpec,
     "steps": EnsembleSpec,
 }
 """Key -> the type of the specs that have it; without any, an arr-coc pipeline."""
