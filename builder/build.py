@@ -16,7 +16,7 @@ from builder.recipe import Artifact, Made, Workshop
 from builder.recipes import recipes_of
 from builder.render.models import REQUIREMENTS_NAME, model_sizes, write_requirements
 from builder.spec.load import AnySpec
-from builder.validate import Target, validate_repository
+from builder.validate import Finding, Target, validate_repository
 from builder.verify.measure import ParityRow, require_parity
 
 
@@ -96,7 +96,7 @@ class Build:
             carried = self._merge(members, manifest, staging)
             self._progress.step("validate")
             models = [config.name for member in members for config in member.configs]
-            _require_valid(staging.path, self._spec.triton_release, models)
+            _require_valid(staging, self._spec.triton_release, models)
             self._progress.step("publish")
             self._write_manifest(members, manifest, staging.path, rows, precision)
             staging.publish()
@@ -208,22 +208,28 @@ def _refuse_doubles(members: list[MemberBuild]) -> None:
                 )
 
 
-def _require_valid(folder: Path, release: str, models: Collection[str]) -> None:
+def _require_valid(staging: Staging, release: str, models: Collection[str]) -> None:
     """Refuse a repository whose models Triton would not load.
 
     Args:
-        folder: The repository.
+        staging: The repository as it would be, and where the one that is stands.
         release: Triton release that it is built for.
-        models: Names of the models that count; others were there before.
+        models: Names of the models that the build writes; of the others only what it breaks
+            counts, an ensemble over them for instance.
 
     Raises:
         PublishError: names each model and why.
     """
-    errors = [
-        finding
-        for finding in validate_repository(folder, Target(release=release))
-        if finding.severity == "error" and finding.model in models
-    ]
+    found = _errors(staging.path, release)
+    errors = [finding for finding in found if finding.model in models]
+    if len(errors) < len(found) and staging.target.is_dir():
+        broken = {finding.model for finding in _errors(staging.target, release)}
+        errors += [f for f in found if f.model not in broken and f.model not in models]
     if errors:
         lines = [f"{f.model}: {f.message} ({f.rule})" for f in errors]
         raise PublishError("nothing was published; Triton would refuse it:\n" + "\n".join(lines))
+
+
+def _errors(repository: Path, release: str) -> list[Finding]:
+    findings = validate_repository(repository, Target(release=release))
+    return [finding for finding in findings if finding.severity == "error"]

@@ -145,7 +145,13 @@ class MemberBuild:
                 self._take_over(name, number)
         self._keep_parameters()
         for name in self._selected:
-            text = serving_config(self._texts[name], self.version, [self._beside], self._models)
+            text = serving_config(
+                self._texts[name],
+                self.version,
+                self._beside,
+                [*others, self.version],
+                self._models,
+            )
             (self._staging.path / name / "config.pbtxt").write_text(text)
 
     @property

@@ -114,7 +114,11 @@ def roll_back(repository: Path, name: str, to: int | None = None) -> tuple[int, 
         for model in member.models:
             copy_entry(staging.target / model, staging.path / model)
             text = serving_config(
-                member.versions[target].configs[model], target, [member.live], member.models
+                member.versions[target].configs[model],
+                target,
+                member.live,
+                member.versions.keys(),
+                member.models,
             )
             config = staging.path / model / "config.pbtxt"
             config.unlink()  # a hard link to what is served now

@@ -82,17 +82,22 @@ def _words(value: Any) -> str:
     return "; ".join(lines).replace("data_type: TYPE_", "") or "nothing"
 
 
-def serving_config(text: str, live: int, kept: Collection[int], own: Collection[str]) -> str:
+def serving_config(
+    text: str, live: int, beside: int, versions: Collection[int], own: Collection[str]
+) -> str:
     """A config that serves one version while another stays loaded.
 
     An ensemble's steps name the version of the member's own models, so that a request meets those
     of one version only, whatever is loaded meanwhile. The other models stay loaded in both, so
-    that requests that began before a switch find theirs.
+    that requests that began before a switch find theirs. A member of one model switches by its
+    policy alone: Triton loads the new version before it drops the old one, and a request that
+    names none gets the greatest that is loaded.
 
     Args:
         text: The config as it was rendered.
         live: The version that answers.
-        kept: Versions that have a folder; the same set for every model of the member.
+        beside: The version that answered before.
+        versions: Versions that have a folder; the same set for every model of the member.
         own: Names of the member's models.
     """
     config = parse_config(text)
@@ -100,10 +105,22 @@ def serving_config(text: str, live: int, kept: Collection[int], own: Collection[
     for step in config.ensemble_scheduling.step:
         if step.model_name in own:
             step.model_version = live
-    config.ClearField("version_policy")
-    # A single model switches by its policy alone: Triton loads the new one before it drops the
-    # old one.
-    loaded = sorted({live, *kept}) if len(own) > 1 and not ensemble else [live]
-    config.version_policy.specific.versions.extend(loaded)
+    if ensemble:
+        loaded = {live}
+    elif len(own) > 1:
+        loaded = {live, beside} | _wanted(config.version_policy, versions)
+    else:
+        loaded = {live} | {v for v in _wanted(config.version_policy, versions) if v < live}
+    config.version_policy.specific.versions[:] = sorted(loaded)
     head = _HEAD.match(text)
     return (head[0] if head else "") + text_format.MessageToString(config, as_utf8=True)
+
+
+def _wanted(policy: pb.ModelVersionPolicy, versions: Collection[int]) -> set[int]:
+    """Versions that the spec's own policy keeps loaded; without one, no further."""
+    kind = policy.WhichOneof("policy_choice")
+    if kind == "all":
+        return set(versions)
+    if kind == "latest":
+        return set(sorted(versions)[-policy.latest.num_versions :])
+    return set(policy.specific.versions) & set(versions) if kind == "specific" else set()

@@ -174,7 +174,7 @@ def members_of(spec: RepositorySpec, path: Path) -> list[tuple[MemberSpec, Path]
             else _check(path, member, _kind_of(member))
         )
         if isinstance(loaded, RepositorySpec):
-            raise SpecError(f"{path}: member {member} is a repository itself; list its members")
+            raise SpecError(f"{path}: {loaded.name} is a repository itself; list its members here")
         found.append((with_values(cast(MemberSpec, loaded), **shared), file))
     found += [
         (EnsembleSpec.model_validate({**_values(ensemble), **shared}), path)

@@ -23,7 +23,7 @@ from packaging.requirements import Requirement
 from PIL import Image
 from ruamel.yaml import YAML
 
-from builder.build import requirements as repository_requirements
+from builder.arr_coc.recipe import ArrCocRecipe
 from builder.spec.load import load_spec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -267,7 +267,7 @@ def test_an_image_satisfies_the_requirements_of_a_repository(
 ) -> None:
     spec = load_spec(ROOT / "specs" / "arr_coc.yaml").model_copy(update={"target": target})
     installed = pins(requirements)
-    for line in repository_requirements(spec):
+    for line in ArrCocRecipe(spec, ROOT / "specs").requirements():
         wanted = Requirement(line)
         assert wanted.specifier.contains(installed[wanted.name]), line
 
