@@ -1,0 +1,1 @@
+"""Small models that show what Triton does with a setting."""
