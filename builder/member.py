@@ -134,6 +134,8 @@ class MemberBuild:
         if self.version != int(VERSION):
             for name in self._selected:
                 self.folder(name).rename(self._staging.path / name / str(self.version))
+                self._texts[name] = _moved(self._texts[name], self.version)
+                (self._staging.path / name / "config.pbtxt").write_text(self._texts[name])
         others = self._others
         if not others:
             return
@@ -227,3 +229,9 @@ class MemberBuild:
             live=self.version,
             versions=dict(sorted({**others, self.version: version}.items())),
         )
+
+
+def _moved(text: str, version: int) -> str:
+    """A config whose parameters name files of another version's folder."""
+    start = "$$TRITON_MODEL_DIRECTORY/"
+    return text.replace(f'"{start}{VERSION}/', f'"{start}{version}/')

@@ -5,8 +5,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 from builder.publish.manifest import sha256
-from builder.python_models.config import model_config
+from builder.python_models.config import ENVIRONMENT_NAME, model_config
+from builder.python_models.environment import Environment, python_of
 from builder.python_models.source import PythonFiles, open_source, requirement_lines
 from builder.recipe import VERSION, Artifact, Made, Workshop
 from builder.render.model_config import ModelConfig
@@ -55,8 +59,8 @@ class PythonRecipe:
         self.source.copy(folder / self.spec.name / VERSION)
 
     def artifacts(self, models: Collection[str], workshop: Workshop) -> list[Artifact]:
-        """The files, which are there already."""
-        return [_FilesArtifact(self.spec.name, self)] if self.spec.name in models else []
+        """The environment; the files are there already."""
+        return [_Packed(self.spec.name, self, workshop)] if self.spec.name in models else []
 
     def hashes(self) -> dict[str, str]:
         """The files, and the requirements."""
@@ -74,6 +78,20 @@ class PythonRecipe:
     def _lines(self) -> list[str]:
         return requirement_lines(self._requirements) if self._requirements else []
 
+    @cached_property
+    def environment(self) -> Environment | None:
+        """What is packed; None: the server has what it imports."""
+        source = self.spec.python
+        if not source.environment:
+            return None
+        release = f"Triton {self.spec.triton_release}"
+        return Environment(
+            self.spec.name,
+            python_of(self.spec),
+            _with_numpy(self._lines),
+            "python_version" if source.python_version else f"that of {release}'s image",
+        )
+
     def notes(self) -> list[str]:
         """What the user should know."""
         path = self.spec.python.path.rstrip("/")
@@ -83,20 +101,41 @@ class PythonRecipe:
         ]
 
 
+def _with_numpy(lines: list[str]) -> list[str]:
+    """The requirements, with the backend's own NumPy where they name none."""
+    names = {canonicalize_name(Requirement(line).name) for line in lines}
+    return lines if "numpy" in names else [*lines, NUMPY]
+
+
 @dataclass(frozen=True)
-class _FilesArtifact:
-    """The files as they were copied."""
+class _Packed:
+    """What goes with the files: the environment, where one is asked for."""
 
     model: str
     recipe: PythonRecipe
+    workshop: Workshop
 
     def take(self, folder: Path) -> Made | None:
-        """They are in their folder; there is nothing to compare them with."""
+        """Nothing to make, or made before; there is nothing to compare either with."""
+        environment, store = self.recipe.environment, self.workshop.store
+        if environment is None:
+            return Made([], notes=self.recipe.notes())
+        if store is None or store.take(environment.key, folder) is None:
+            return None
         return Made([], notes=self.recipe.notes())
 
     def make(self, folder: Path) -> Made:
-        """Never needed."""
-        return Made([])
+        """Install and pack.
+
+        Raises:
+            BuilderError: this machine lacks the Python, or pip can't install what is asked for.
+        """
+        environment, archive = self.recipe.environment, folder / ENVIRONMENT_NAME
+        if environment is not None:
+            environment.pack(archive, self.workshop.progress.step)
+            if self.workshop.store is not None:
+                self.workshop.store.put(environment.key, [archive], {})
+        return Made([], notes=self.recipe.notes())
 
     def finish(self, folder: Path) -> None:
         """Nothing."""
