@@ -1,37 +1,38 @@
 """The model config of a user's Python model."""
 
-from builder.render.model_config import ModelConfig, Tensor
-from builder.render.settings import instances
-from builder.spec.python_model import ENVIRONMENT_PARAMETER, PythonSpec, PythonTensor
+from pathlib import Path
+
+from builder.render.model_config import ModelConfig
+from builder.render.settings import with_settings
+from builder.render.tensors import input_tensor, label_files, output_tensor
+from builder.spec.python_model import ENVIRONMENT_PARAMETER, PythonSpec
 
 ENVIRONMENT_NAME = "env.tar.gz"
 """The packed environment, in the version's folder, so that each version has its own."""
 
 
-def _tensor(tensor: PythonTensor) -> Tensor:
-    return Tensor(tensor.name, tensor.data_type, tuple(tensor.dims), optional=tensor.optional)
-
-
-def model_config(spec: PythonSpec, version: str) -> ModelConfig:
-    """The config; nothing but the spec is read.
+def model_config(spec: PythonSpec, version: str, base: Path) -> ModelConfig:
+    """The config; the model's own files are not read.
 
     Args:
         spec: The spec.
         version: The version folder that an environment lies in.
+        base: Folder of the spec file.
+
+    Raises:
+        SpecError: a setting does not fit the model's tensors, or a file can't be read.
     """
-    model = spec.model
-    parameters = dict(spec.parameters)
-    if spec.python.environment:
-        path = f"$$TRITON_MODEL_DIRECTORY/{version}/{ENVIRONMENT_NAME}"
-        parameters[ENVIRONMENT_PARAMETER] = path
-    return ModelConfig(
+    model = spec.model.model_copy(update={"parameters": spec.parameters})
+    batched = bool(model.max_batch_size)
+    path = f"$$TRITON_MODEL_DIRECTORY/{version}/{ENVIRONMENT_NAME}"
+    config = ModelConfig(
         kind="python",
         name=spec.name,
         max_batch_size=model.max_batch_size,
-        inputs=tuple(_tensor(tensor) for tensor in spec.inputs),
-        outputs=tuple(_tensor(tensor) for tensor in spec.outputs),
-        instance_group=(instances(model.instances, spec.target),),
-        dynamic_batching=model.dynamic_batching,
+        inputs=tuple(input_tensor(tensor, batched=batched) for tensor in spec.inputs),
+        outputs=tuple(output_tensor(tensor, batched=batched) for tensor in spec.outputs),
         decoupled=model.decoupled,
-        parameters=parameters,
+        parameters={ENVIRONMENT_PARAMETER: path} if spec.python.environment else {},
+        files=label_files(spec.name, spec.outputs, base),
     )
+    return with_settings(config, model, target=spec.target, release=spec.triton_release, base=base)

@@ -33,12 +33,13 @@ class PythonRecipe:
             base: Folder that its paths are relative to.
         """
         self.spec = spec
+        self._base = base
         self._path = base / spec.python.path
         self._requirements = base / spec.python.requirements if spec.python.requirements else None
 
     def configs(self) -> list[ModelConfig]:
         """The model's config."""
-        return [model_config(self.spec, VERSION)]
+        return [model_config(self.spec, VERSION, self._base)]
 
     def stages(self) -> Mapping[str, str]:
         """None: the sources are the user's."""

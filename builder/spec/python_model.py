@@ -1,13 +1,15 @@
 """The spec of a user's own Python model: their files are served as they are."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from builder.spec.batching import DynamicBatching, InstanceGroup, Strict
+from builder.spec.base import Strict
 from builder.spec.ensemble import TRITON_RELEASE_PATTERN
 from builder.spec.language import MODEL_NAME
-from builder.spec.onnx_file import OnnxTensor
+from builder.spec.onnx_file import OnnxInput, OnnxOutput, OnnxTensor
+from builder.spec.triton.model import BATCH_STRATEGY, TritonModel
 
 ENVIRONMENT_PARAMETER = "EXECUTION_ENV_PATH"
 """The parameter by which Triton's Python backend finds a packed environment."""
@@ -90,32 +92,41 @@ _OTHER_NAMES = {
 """How Triton's protocol, NumPy and Python call the types, in small letters."""
 
 
-class PythonModel(Strict):
-    """Batching and instances."""
+class PythonInput(PythonTensor, OnnxInput):
+    """An input that the model declares."""
 
-    max_batch_size: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="Most rows in one request's batch; 0: tensors have no batch dim."
+    allow_ragged_batch: bool = Field(
+        default=False,
+        description="Requests with other dims may come to execute together, each with its own.",
     )
-    dynamic_batching: DynamicBatching | None = Field(
-        default=None, description="null: execute gets the requests one by one."
-    )
-    instances: InstanceGroup = Field(default_factory=InstanceGroup)
+
+
+class PythonOutput(PythonTensor, OnnxOutput):
+    """An output that the model declares."""
+
+
+class PythonModel(TritonModel):
+    """Batching, instances, and all else that Triton takes of a model."""
+
     decoupled: bool = Field(
-        default=False, description="A request has any number of responses, sent as they come."
+        default=False,
+        description="A request has any number of responses, sent as they come: "
+        "`model_transaction_policy.decoupled`.",
     )
 
     @model_validator(mode="after")
-    def _batcher_has_a_batch_dim(self) -> "PythonModel":
-        if self.dynamic_batching is None:
-            return self
-        if not self.max_batch_size:
-            raise ValueError("dynamic_batching needs a max_batch_size above 0")
-        for size in self.dynamic_batching.preferred_batch_size:
-            if size > self.max_batch_size:
-                raise ValueError(
-                    f"preferred_batch_size {size} is larger than max_batch_size "
-                    f"{self.max_batch_size}"
-                )
+    def _streams_are_not_cached(self) -> "PythonModel":
+        if self.decoupled and self.response_cache is not None and self.response_cache.enable:
+            raise ValueError(
+                "response_cache and decoupled exclude each other: a stream is not cached"
+            )
+        if self.batch_input or self.batch_output:
+            raise ValueError(
+                "batch_input and batch_output are for ONNX models; execute gets every request "
+                "with its own shape"
+            )
+        if self.parameters:
+            raise ValueError("parameters of a Python model stand beside model:, not in it")
         return self
 
 
@@ -131,8 +142,8 @@ class PythonSpec(Strict):
     )
     target: Literal["cpu", "gpu", "tensorrt"] = "cpu"
     model: PythonModel = Field(default_factory=PythonModel)
-    inputs: list[PythonTensor] = Field(min_length=1)
-    outputs: list[PythonTensor] = Field(min_length=1)
+    inputs: list[PythonInput] = Field(min_length=1)
+    outputs: list[PythonOutput] = Field(min_length=1)
     parameters: dict[str, str] = Field(
         default_factory=dict,
         description="What initialize finds in model_config; Triton gives every value as a string.",
@@ -153,7 +164,8 @@ class PythonSpec(Strict):
 
     @model_validator(mode="after")
     def _tensors_make_sense(self) -> "PythonSpec":
-        for side, tensors in (("inputs", self.inputs), ("outputs", self.outputs)):
+        sides: dict[str, Sequence[PythonTensor]] = {"inputs": self.inputs, "outputs": self.outputs}
+        for side, tensors in sides.items():
             names = [tensor.name for tensor in tensors]
             doubled = [name for name in names if names.count(name) > 1]
             if doubled:
@@ -169,5 +181,13 @@ class PythonSpec(Strict):
             raise ValueError(
                 f"parameters: {ENVIRONMENT_PARAMETER} is what environment: true sets; "
                 "remove one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_strategy(self) -> "PythonSpec":
+        if self.model.sequence_batching is not None and BATCH_STRATEGY in self.parameters:
+            raise ValueError(
+                f"sequence_batching and the parameter {BATCH_STRATEGY} exclude each other"
             )
         return self

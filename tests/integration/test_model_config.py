@@ -26,8 +26,8 @@ from builder.serve import TritonServer
 from tests.integration.triton_models.repository import (
     ONNX,
     PYTHON,
-    unloadable,
     write_repository,
+    write_unloadable,
 )
 
 pytestmark = pytest.mark.timeout(300)
@@ -151,7 +151,7 @@ def running(
     log = folder / "log"
     log.mkdir()
     repository = write_repository(folder, log)
-    unloadable(repository, folder, log)
+    write_unloadable(repository)
     load = [*PYTHON, *ONNX, "remembered"]
     with serve_repository(repository, load=load, args=ARGUMENTS) as server:
         yield Served(server, repository, log)
@@ -227,9 +227,10 @@ def test_a_higher_priority_goes_first(served: Served) -> None:
     until(lambda: served.pending("queued") == waiting + 6)
     served.open("priority")
     done([held, *fillers, *later, *first, *middle])
-    tags = [tag for tag in served.tags("queued") if not tag.startswith(("at", "filler"))]
-    order = ["high 0", "high 1", "high 2", "default", "low 0", "low 1"]
-    assert [tag for tag in tags if tag in order] == order
+    # Requests of a level, sent at the same time, may arrive in any order.
+    levels = [tag.split()[0] for tag in served.tags("queued")]
+    ran = [level for level in levels if level in ("high", "default", "low")]
+    assert ran == ["high"] * 3 + ["default"] + ["low"] * 2
 
 
 def test_a_full_queue_rejects(served: Served) -> None:

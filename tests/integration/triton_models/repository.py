@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from builder.render.model_config import EnsembleStep, ModelConfig, Tensor
 from builder.render.models import write_models
 from builder.render.settings import with_settings
 from builder.spec.load import load_any_spec
-from builder.spec.triton import EnsembleSettings, TritonModel
+from builder.spec.triton import EnsembleSettings, ModelSettings, TritonModel
 
 HERE = Path(__file__).parent
 RELEASE = "24.10"
@@ -403,105 +402,104 @@ def write_sources(folder: Path) -> None:
     subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
 
 
-def python_config(name: str, folder: Path, log: Path) -> ModelConfig:
-    """One of `PYTHON` as the builder renders it."""
+def _python_member(name: str, log: Path) -> dict[str, Any]:
     source, inputs, outputs, said = PYTHON[name]
-    said = {**said, "parameters": {"folder": str(log), **said.get("parameters", {})}}
+    model = {key: value for key, value in said.items() if key != "parameters"}
     if source == "summing":
-        batching = {**said["sequence_batching"], "control_input": CONTROLS}
-        said = {**said, "sequence_batching": batching}
-    settings = TritonModel.model_validate(said)
-    config = ModelConfig("python", name, settings.max_batch_size, inputs, outputs)
-    return with_settings(config, settings, target="cpu", release=RELEASE, base=folder)
+        model["sequence_batching"] = {**model["sequence_batching"], "control_input": CONTROLS}
+    return {
+        "name": name,
+        "python": {"path": str(HERE / f"{source}.py")},
+        "model": model,
+        "inputs": [_declared(tensor) for tensor in inputs],
+        "outputs": [_declared(tensor) for tensor in outputs],
+        "parameters": {"folder": str(log), **said.get("parameters", {})},
+    }
 
 
-def ensemble_config() -> ModelConfig:
-    """An ensemble over one model, with a cache of its own."""
-    config = ModelConfig(
-        "ensemble",
-        "remembered",
-        1,
-        (TAG, GATE),
-        RECORDED,
-        steps=(
-            EnsembleStep("grouped", {"TAG": "TAG", "GATE": "GATE"}, {"SIZE": "SIZE", "WHO": "WHO"}),
-        ),
-    )
-    settings = EnsembleSettings.model_validate(
-        {"response_cache": {"enable": True}, "version_policy": {"latest": {}}}
-    )
-    return with_settings(config, settings, target="cpu", release=RELEASE, base=Path())
+def _declared(tensor: Tensor) -> dict[str, Any]:
+    return {"name": tensor.name, "data_type": tensor.data_type, "dims": list(tensor.dims)}
+
+
+def repository_spec(log: Path) -> dict[str, Any]:
+    """All models as one repository."""
+    texts = {"TAG": "TAG", "GATE": "GATE"}
+    return {
+        "name": "settings",
+        "triton_release": RELEASE,
+        "members": [
+            *(_python_member(name, log) for name in PYTHON),
+            *({"name": n, "onnx": {"path": f"{n}.onnx"}, **said} for n, (_, said) in ONNX.items()),
+        ],
+        "ensembles": [
+            {
+                "name": "remembered",
+                "steps": [{"model": "grouped", "in": texts, "out": {"SIZE": "SIZE", "WHO": "WHO"}}],
+                "response_cache": {"enable": True},
+                "metric_tags": {"of": "an ensemble"},
+            }
+        ],
+    }
 
 
 def write_repository(folder: Path, log: Path) -> Path:
-    """Write every model.
+    """Build every model.
 
     Args:
-        folder: Where the specs and what they refer to go.
+        folder: Where the spec and what it refers to go.
         log: Where the models write what they do.
     """
     write_sources(folder)
     repository = folder / "repository"
-    for name, (graph, said) in ONNX.items():
+    for name, (graph, _) in ONNX.items():
         onnx.save_model(parser.parse_model(graph), str(folder / f"{name}.onnx"))
-        spec = {"name": name, "onnx": {"path": f"{name}.onnx"}, "triton_release": RELEASE, **said}
-        path = folder / f"{name}.yaml"
-        with path.open("w") as file:
-            YAML().dump(spec, file)
-        Build(load_any_spec(path), path, repository, _Quiet()).run()
-    configs = [python_config(name, folder, log) for name in PYTHON]
-    write_models([*configs, ensemble_config()], {}, "test", repository, "1")
-    for name, (source, *_) in PYTHON.items():
-        shutil.copyfile(HERE / f"{source}.py", repository / name / "1" / "model.py")
+    path = folder / "settings.yaml"
+    with path.open("w") as file:
+        YAML().dump(repository_spec(log), file)
+    Build(load_any_spec(path), path, repository, _Quiet()).run()
     for name in ("latest", "specific", "every"):
         for version in ("2", "3"):
             shutil.copytree(repository / name / "1", repository / name / version)
     return repository
 
 
-def unloadable(repository: Path, folder: Path, log: Path) -> None:
+def write_unloadable(repository: Path) -> None:
     """Models that this server must refuse: fields that are younger, a library that is not there."""
-    base = python_config("cached", folder, log)
-    metrics = TritonModel.model_validate(
-        {
-            "model_metrics": {
-                "metric_control": [
-                    {
-                        "metric_identifier": {"family": "nv_inference_first_response_histogram_ms"},
-                        "histogram_options": {"buckets": [1, 10]},
-                    }
-                ]
+    metrics = {
+        "metric_control": [
+            {
+                "metric_identifier": {"family": "nv_inference_first_response_histogram_ms"},
+                "histogram_options": {"buckets": [1, 10]},
             }
-        }
-    )
-    young = with_settings(
-        replace(base, name="metrics", parameters={}, response_cache=None),
-        metrics,
-        target="cpu",
-        release="24.11",
-        base=folder,
-    )
-    flight = with_settings(
-        replace(ensemble_config(), name="flight"),
-        EnsembleSettings.model_validate({"ensemble_scheduling": {"max_inflight_requests": 4}}),
-        target="cpu",
-        release="25.11",
-        base=folder,
-    )
-    write_models([young, flight], {}, "test", repository, "1")
+        ]
+    }
+    python = ModelConfig("python", "metrics", 0, (TAG, GATE), RECORDED)
+    step = EnsembleStep("cached", {"TAG": "TAG", "GATE": "GATE"}, {"SIZE": "SIZE", "WHO": "WHO"})
+    ensemble = ModelConfig("ensemble", "flight", 0, (TAG, GATE), RECORDED, steps=(step,))
+    x, y = Tensor("x", "FP32", (3,)), Tensor("y", "FP32", (3,))
+    graph = ModelConfig("onnxruntime", "custom_ops", 4, (x,), (y,))
+    said: list[tuple[ModelConfig, ModelSettings]] = [
+        (python, TritonModel.model_validate({"model_metrics": metrics})),
+        (
+            ensemble,
+            EnsembleSettings.model_validate({"ensemble_scheduling": {"max_inflight_requests": 4}}),
+        ),
+        (
+            graph,
+            TritonModel.model_validate(
+                {
+                    "max_batch_size": 4,
+                    "model_operations": {"op_library_filename": ["/no/such/ops.so"]},
+                }
+            ),
+        ),
+    ]
+    configs = [
+        with_settings(config, settings, target="cpu", release="25.11", base=repository)
+        for config, settings in said
+    ]
+    write_models(configs, {}, "test", repository, "1")
     shutil.copyfile(HERE / "recorder.py", repository / "metrics" / "1" / "model.py")
-    operations = TritonModel.model_validate(
-        {"max_batch_size": 4, "model_operations": {"op_library_filename": ["/no/such/ops.so"]}}
-    )
-    tensors = ((Tensor("x", "FP32", (3,)),), (Tensor("y", "FP32", (3,)),))
-    custom = with_settings(
-        ModelConfig("onnxruntime", "custom_ops", 4, *tensors),
-        operations,
-        target="cpu",
-        release=RELEASE,
-        base=folder,
-    )
-    write_models([custom], {}, "test", repository, "1")
     shutil.copyfile(
         repository / "labelled" / "1" / "model.onnx", repository / "custom_ops" / "1" / "model.onnx"
     )

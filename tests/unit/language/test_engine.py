@@ -11,7 +11,13 @@ import torch
 
 from builder.arr_coc.reference import Reference
 from builder.runtime.models.language.decoder import Decoder
-from builder.runtime.models.language.engine import BusyError, Engine, EngineSettings
+from builder.runtime.models.language.engine import (
+    EXTRA_ROWS,
+    BusyError,
+    Engine,
+    EngineSettings,
+    EngineStats,
+)
 from builder.runtime.models.language.generation import Generation
 from builder.runtime.models.language.session import SessionSettings
 
@@ -190,6 +196,29 @@ def test_the_line_is_bounded(start_engine: StartEngine, reference: Reference) ->
     for sink in sinks:
         assert sink.done.wait(60)
     assert sum(len(sink.tokens) == 60 for sink in sinks) == 8 - refused
+
+
+def test_an_engine_that_stops_is_not_ready(artifact: Path) -> None:
+    decoder = Decoder(artifact, 1 + EXTRA_ROWS, 192, SessionSettings(1))
+    engine = Engine(decoder, [], EngineSettings(1), print)
+    assert engine.alive
+    engine.stop()
+    assert not engine.alive
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_engine_whose_thread_died_is_not_ready(artifact: Path, reference: Reference) -> None:
+    def broken(stats: EngineStats) -> None:
+        raise RuntimeError("no metrics")
+
+    decoder = Decoder(artifact, 1 + EXTRA_ROWS, 192, SessionSettings(1))
+    engine = Engine(decoder, [], EngineSettings(1), print, broken)
+    assert engine.alive
+    engine.submit(Request(1).generation(reference, Answer()))
+    deadline = time.monotonic() + 60
+    while engine.alive:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_cache_too_small_for_one_request_is_refused(artifact: Path) -> None:

@@ -105,6 +105,11 @@ class Engine:
             self._waiting.append(generation)
             self._wake.notify()
 
+    @property
+    def alive(self) -> bool:
+        """Whether requests are still answered: its thread runs, and is not to end."""
+        return self._thread.is_alive() and not self._stopping
+
     def stop(self, timeout: float = 30.0) -> None:
         """Let running answers end, refuse new ones, and join the thread.
 

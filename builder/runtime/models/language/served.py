@@ -55,6 +55,10 @@ class EngineModel:
             except BusyError as error:
                 refuse(sender, str(error), "UNAVAILABLE")
 
+    def is_ready(self) -> bool:
+        """What Triton asks from release 26.03 on: without its thread the engine answers nobody."""
+        return self._engine.alive
+
     def finalize(self) -> None:
         """Let running answers end."""
         self._engine.stop()
