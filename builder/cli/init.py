@@ -1,4 +1,4 @@
-"""`builder init SOURCE`: a spec with sensible values for a checkpoint or an ONNX file."""
+"""`builder init SOURCE`: a spec for a checkpoint, an ONNX file or a Python model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 def init(
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="Checkpoint folder, hub id or .onnx file.")
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Checkpoint folder, hub id, .onnx file, or folder with a model.py.",
+        ),
     ],
     name: Annotated[
         str | None, typer.Option(help="Name of the model; default: that of the checkpoint.")
@@ -28,7 +32,7 @@ def init(
         Path | None, typer.Option(metavar="SPEC", help="The spec to write; default NAME.yaml.")
     ] = None,
 ) -> None:
-    """Inspect a checkpoint or an ONNX file and write a spec for it."""
+    """Inspect a checkpoint, an ONNX file or a Python model and write a spec for it."""
     folder = Path(source).resolve()
     local = folder.is_dir()
     base = (output or Path("spec.yaml")).resolve().parent
@@ -36,6 +40,9 @@ def init(
         raise SpecError(f"{base} is no folder; make it first")
     if source.lower().endswith(".onnx"):
         _write(*_onnx_file(folder, name, base), output)
+        return
+    if _is_python_model(folder):
+        _python_model(folder, name, base, output)
         return
     from builder.arr_coc.facts import SUPPORTED
     from builder.checkpoint.files import open_checkpoint
@@ -74,6 +81,25 @@ def _onnx_file(path: Path, name: str | None, base: Path) -> tuple[str, str]:
 
     name = name or _model_name(path.stem)
     return name, spec_text(path, name, os.path.relpath(path, base))
+
+
+def _is_python_model(path: Path) -> bool:
+    """A .py file, or a folder with a model.py that is no checkpoint with code of its own."""
+    if path.suffix == ".py":
+        return path.is_file()
+    return (path / "model.py").is_file() and not (path / "config.json").is_file()
+
+
+def _python_model(path: Path, name: str | None, base: Path, output: Path | None) -> None:
+    from builder.python_models.describe import spec_text
+
+    # A version folder of a model that is served already has the model's name above it.
+    named = path.parent if path.name.isdigit() else path
+    name = name or _model_name(named.stem)
+    text, missing = spec_text(path, name, os.path.relpath(path, base))
+    _write(name, text, output)
+    if missing:
+        Console(highlight=False).print(missing, markup=False, soft_wrap=True)
 
 
 def _model_name(text: str) -> str:

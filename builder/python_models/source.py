@@ -58,6 +58,8 @@ class PythonFiles:
                 raise CheckpointError(
                     f"{path}:{error.line}: is no {python}: {error.message}"
                 ) from error
+            except OSError as error:
+                raise CheckpointError(f"{path}: can't be read: {error.strerror}") from error
             if name != MODEL_NAME:
                 continue
             if not found.line and not found.imported:
