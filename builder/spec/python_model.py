@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from builder.spec.batching import DynamicBatching, InstanceGroup, Strict
 from builder.spec.ensemble import TRITON_RELEASE_PATTERN
 from builder.spec.language import MODEL_NAME
+from builder.spec.releases import DEFAULT_RELEASE, TritonRelease
 from builder.spec.onnx_file import OnnxTensor
 
 ENVIRONMENT_PARAMETER = "EXECUTION_ENV_PATH"
@@ -124,8 +125,8 @@ class PythonSpec(Strict):
 
     name: str = Field(pattern=MODEL_NAME, description="Name of the model.")
     python: PythonSource
-    triton_release: str = Field(
-        default="24.10",
+    triton_release: TritonRelease = Field(
+        default=DEFAULT_RELEASE,
         pattern=TRITON_RELEASE_PATTERN,
         description="Server release that the repository is built for.",
     )

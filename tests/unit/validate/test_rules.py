@@ -162,7 +162,10 @@ CASES: dict[str, Case] = {
         python('inputs { name: "X" }'), python("max_batch_size: 4"), at="inputs"
     ),
     "proto.newer-field": Case(
-        python("model_metrics { }"), python("model_metrics { }"), Target(), at="model_metrics"
+        python("model_metrics { }"),
+        python("model_metrics { }"),
+        Target(release="24.10"),
+        at="model_metrics",
     ),
     "proto.enum": Case(python("input { data_type: FP32 }"), python(IO), at="input[0].data_type"),
     "proto.escape": Case(python(r'parameters { key: "\q" }'), python(r'parameters { key: "\\q" }')),
@@ -457,7 +460,7 @@ CASES: dict[str, Case] = {
             'model_metrics { metric_control { metric_identifier { family: "f" }'
             " histogram_options { buckets: 1 } } }"
         ),
-        Target(release="25.05"),
+        Target(release="24.11"),
     ),
     "metrics.buckets": Case(
         python('model_metrics { metric_control { metric_identifier { family: "f" } } }'),
@@ -465,7 +468,7 @@ CASES: dict[str, Case] = {
             'model_metrics { metric_control { metric_identifier { family: "f" }'
             " histogram_options { buckets: 1 } } }"
         ),
-        Target(release="25.05"),
+        Target(release="24.11"),
     ),
     "labels.file": Case(
         python('output { name: "Y" data_type: TYPE_FP32 dims: 1 label_filename: "l.txt" }'),
@@ -574,7 +577,9 @@ CASES: dict[str, Case] = {
         onnx("", external(400), **{"1/weights.bin": bytes(399)}),
         onnx("", external(400), **{"1/weights.bin": bytes(400)}),
     ),
-    "onnx.release": Case(onnx("", graph(opset=22)), onnx("", graph(opset=21))),
+    "onnx.release": Case(
+        onnx("", graph(opset=22)), onnx("", graph(opset=21)), Target(release="24.10")
+    ),
     "onnx.batch-dim": Case(
         onnx(f"max_batch_size: 4 {IO}", graph([2, 4])), onnx(f"max_batch_size: 4 {IO}")
     ),
@@ -652,7 +657,7 @@ CASES: dict[str, Case] = {
     ),
     # TensorRT plans.
     "tensorrt.file": Case(plan(IO, **{"1/model.plan": b"junk" * 10}), plan(IO)),
-    "tensorrt.release": Case(plan(IO, version=(8, 6)), plan(IO)),
+    "tensorrt.release": Case(plan(IO, version=(8, 6)), plan(IO), Target(release="24.10")),
     "tensorrt.manifest-version": Case(
         plan(IO, **{"1/model.plan.json": '{"tensorrt_version": "10.7"}'}),
         plan(IO, **{"1/model.plan.json": '{"tensorrt_version": "10.5"}'}),
