@@ -211,6 +211,47 @@ def introduced(domain: str, operator: str, opset: int) -> int:
     return max((int(since) for since in versions if int(since) <= opset), default=0)
 
 
+def onnxruntimes_measured() -> list[str]:
+    """Every ONNX Runtime that was measured, oldest first."""
+    measured: list[str] = _data()["measured"]
+    return measured
+
+
+def operator_changes(domain: str, version: str) -> tuple[list[str], list[str]]:
+    """What an ONNX Runtime has of a domain that the measured one before lacks, and the reverse.
+
+    Args:
+        domain: The domain.
+        version: The ONNX Runtime; not the oldest.
+
+    Returns:
+        Names of operators, of attributes as `Operator.attribute` where the operator was there, of
+        values as `Operator.attribute = value`; each list sorted.
+    """
+    measured = onnxruntimes_measured()
+    before, now = (_names(domain, one) for one in (measured[measured.index(version) - 1], version))
+    known = {name.partition(".")[0] for name in before} & {n.partition(".")[0] for n in now}
+    return tuple(  # type: ignore[return-value]
+        sorted(name for name in names if "." not in name or name.partition(".")[0] in known)
+        for names in (now - before, before - now)
+    )
+
+
+def _names(domain: str, version: str) -> set[str]:
+    names = set()
+    for operator, versions in _operators().get(domain, {}).items():
+        for history in versions.values():
+            facts = _at(history, version)
+            if facts is not None:
+                names |= {operator, *(f"{operator}.{name}" for name in facts["attributes"])}
+    if domain == "com.microsoft":
+        for operator, attributes in _values().items():
+            for attribute, history in attributes.items():
+                if f"{operator}.{attribute}" in names:
+                    names |= {f"{operator}.{attribute} = {v}" for v in _at(history, version)}
+    return names
+
+
 def _at(history: list[list[Any]], wheel: str) -> Any:
     """The fact that holds for a version."""
     fact = None

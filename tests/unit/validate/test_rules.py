@@ -161,6 +161,14 @@ CASES: dict[str, Case] = {
     "proto.unknown-field": Case(
         python('inputs { name: "X" }'), python("max_batch_size: 4"), at="inputs"
     ),
+    "artifact.negative-version": Case(
+        {"m/config.pbtxt": 'backend: "python"', "m/-1/model.py": MODEL_PY},
+        {"m/config.pbtxt": 'backend: "python"', "m/1/model.py": MODEL_PY},
+    ),
+    "artifact.negative-version": Case(
+        {"m/config.pbtxt": 'backend: "python"', "m/-1/model.py": MODEL_PY},
+        {"m/config.pbtxt": 'backend: "python"', "m/1/model.py": MODEL_PY},
+    ),
     "proto.newer-field": Case(
         python("model_metrics { }"),
         python("model_metrics { }"),
