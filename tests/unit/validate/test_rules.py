@@ -165,10 +165,6 @@ CASES: dict[str, Case] = {
         {"m/config.pbtxt": 'backend: "python"', "m/-1/model.py": MODEL_PY},
         {"m/config.pbtxt": 'backend: "python"', "m/1/model.py": MODEL_PY},
     ),
-    "artifact.negative-version": Case(
-        {"m/config.pbtxt": 'backend: "python"', "m/-1/model.py": MODEL_PY},
-        {"m/config.pbtxt": 'backend: "python"', "m/1/model.py": MODEL_PY},
-    ),
     "proto.newer-field": Case(
         python("model_metrics { }"),
         python("model_metrics { }"),
