@@ -100,14 +100,14 @@ def _read_config(model: Model) -> bytes | None:
 def _complete(model: Model) -> None:
     config = model.config
     model.completion_error = effective.complete_server_fields(
-        config, model.name, model.folder, model.first_version_folder
+        config, model.name, model.first_version_folder, model.target
     )
     effective.normalize(config)
     effective.normalize_instances(config, model.target)
     if config.backend == "onnxruntime" and model.versions:
         graph = model.onnx_graphs[model.versions[-1]]
         if isinstance(graph, GraphSignature):
-            effective.complete_from_onnx(config, graph)
+            effective.complete_from_onnx(config, graph, model.target)
             effective.normalize(config)
     model.decoupled = config.model_transaction_policy.decoupled
     model.open_ended = any(

@@ -15,6 +15,9 @@ DEFAULT_FILES = {
     "tensorrt": "model.plan",
 }
 """Backends that read a file of the version folder -> its name where the config says none."""
+_OF_PYTHON = ("model.py", "model.pt")
+"""What the Python runtime of the pytorch backend looks for
+(https://github.com/triton-inference-server/pytorch_backend/blob/r24.10/src/model.py)."""
 
 
 @rule(
@@ -56,6 +59,11 @@ def artifact_exists(model: Model) -> Iterator[Problem]:
         if version < 0:
             continue  # artifact.negative-version has the cause
         path = model.artifact(version, default)
+        if model.backend == "pytorch" and model.config.runtime == "model.py":
+            # The backend's own model.py takes either of them.
+            if any(model.repository.exists(model.version_path(version) / n) for n in _OF_PYTHON):
+                continue
+            default = "model.py"
         if model.backend == "onnxruntime":
             path = model.onnx_path(version)
         if not model.repository.exists(path):

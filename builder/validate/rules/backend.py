@@ -74,6 +74,8 @@ def ensemble_has_no_backend(model: Model) -> Iterator[Problem]:
 def platform_fits_backend(model: Model) -> Iterator[Problem]:
     """`platform` and `backend` are a pair."""
     expected = _PLATFORM_OF.get(model.backend)
+    if model.backend == "pytorch" and model.target.has("torch-aoti"):
+        expected = (*_PLATFORM_OF["pytorch"], "torch_aoti")
     if expected is not None and model.config.platform not in expected:
         yield Problem(
             "platform",

@@ -7,7 +7,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from builder.releases import listed, onnx_problems
 from builder.validate import shapes
-from builder.validate.effective import ONNX_TYPES, complete_from_onnx
+from builder.validate.effective import complete_from_onnx, triton_type
 from builder.validate.findings import Problem
 from builder.validate.model import Model, type_name
 from builder.validate.onnx_graph import GraphSignature, TensorSignature
@@ -142,7 +142,7 @@ def graph_can_batch(model: Model) -> Iterator[Problem]:
         if not declared_all:
             trial = pb.ModelConfig()
             trial.CopyFrom(model.declared)
-            error = complete_from_onnx(trial, graph)
+            error = complete_from_onnx(trial, graph, model.target)
             if error:
                 yield Problem("max_batch_size", error, "export with a free batch dim", file=file)
             continue
@@ -233,7 +233,7 @@ def types_are_the_graphs(model: Model) -> Iterator[Problem]:
     """The data types are the graph's."""
     for _, graph, _ in graphs(model):
         for path, io, tensor in _ios(model, graph):
-            expected = ONNX_TYPES.get(tensor.data_type)
+            expected = triton_type(tensor.data_type, model.target)
             if expected is None:
                 name = onnx_type(tensor.data_type)
                 yield Problem(

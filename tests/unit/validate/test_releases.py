@@ -9,10 +9,12 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from tritonclient.grpc import model_config_pb2 as pb
 
 from builder.cli import main
-from builder.validate import Target, validate_repository
+from builder.validate import Target, load_models, validate_repository
 from builder.validate.onnx_graph import read_signature
+from builder.validate.shapes import size_problem
 
 from .conftest import MODEL_PY, Write
 
@@ -187,3 +189,139 @@ def test_serve_refuses_what_it_would_wait_for_for_ever(
     assert len(err.strip().splitlines()) == 1
     assert told in err
     assert "never become ready" in err
+
+
+@pytest.mark.parametrize(
+    ("release", "files", "config", "accepted", "platform", "filename"),
+    [
+        # No config: what lies in the folder tells the backend.
+        ("26.02", ["model.pt2"], "", False, "", ""),
+        ("26.03", ["model.pt2"], "", False, "pytorch_libtorch", "model.pt"),
+        ("26.04", ["model.pt2"], "", True, "torch_aoti", "model.pt2"),
+        ("26.04", ["model.pt", "model.pt2"], "", True, "pytorch_libtorch", ""),
+        ("24.10", ["model.pt"], "", True, "pytorch_libtorch", "model.pt"),
+        # The platform is told.
+        ("26.02", ["model.pt2"], 'platform: "torch_aoti"', False, "torch_aoti", ""),
+        ("26.04", ["model.pt2"], 'platform: "torch_aoti"', True, "torch_aoti", "model.pt2"),
+        (
+            "26.04",
+            ["model.pt2"],
+            'backend: "pytorch" platform: "torch_aoti"',
+            True,
+            "torch_aoti",
+            "model.pt2",
+        ),
+        # A Python runtime that the backend has.
+        (
+            "24.10",
+            ["model.py"],
+            'backend: "pytorch" runtime: "model.py"',
+            True,
+            "pytorch_libtorch",
+            "",
+        ),
+    ],
+)
+def test_pytorch_models_by_release(
+    release: str,
+    files: list[str],
+    config: str,
+    accepted: bool,
+    platform: str,
+    filename: str,
+    write: Write,
+) -> None:
+    root = write({"m/config.pbtxt": config, **{f"m/1/{name}": "x" for name in files}})
+    model = load_models(root, Target(release=release))["m"]
+    assert (model.config.platform, model.config.default_model_filename) == (platform, filename)
+    assert (errors(root, release) == []) == accepted
+
+
+def test_tensorflow_is_gone_since_25_03(write: Write) -> None:
+    config = 'platform: "tensorflow_savedmodel"'
+    root = write({"m/config.pbtxt": config, "m/1/model.savedmodel": None})
+    assert errors(root, "25.02") == []
+    assert [rule for rule, _ in errors(root, "25.03")] == ["backend.unknown"]
+
+
+LABELS = """backend: "python"
+output { name: "Y" data_type: TYPE_FP32 dims: [ 4 ] label_filename: "%s" }"""
+
+
+@pytest.mark.parametrize(
+    ("name", "accepted"),
+    [
+        ("labels.txt", {"24.10", "26.02", "26.05", "26.06"}),
+        ("/labels.txt", {"24.10", "26.02", "26.05", "26.06"}),  # joined as text
+        ("../m/labels.txt", {"24.10", "26.02", "26.05", "26.06"}),
+        ("../m2/labels.txt", {"24.10", "26.02", "26.05"}),  # "m2" begins like "m"
+        ("../n/labels.txt", {"24.10"}),
+        ("link.txt", {"24.10"}),  # to ../n/labels.txt
+        ("labels.txt/.", set()),
+    ],
+)
+def test_label_files_by_release(name: str, accepted: set[str], write: Write) -> None:
+    files = {f"{model}/labels.txt": "a\n" for model in ("m", "m2", "n")}
+    files |= {f"{model}/1/model.py": MODEL_PY for model in ("m", "m2", "n")}
+    files |= {f"{model}/config.pbtxt": 'backend: "python"' for model in ("m2", "n")}
+    root = write({**files, "m/config.pbtxt": LABELS % name, "m/link.txt": "->../n/labels.txt"})
+    for release in ("24.10", "26.02", "26.05", "26.06"):
+        assert (errors(root, release) == []) == (release in accepted), release
+
+
+MOST = (1 << 63) - 1
+
+
+@pytest.mark.parametrize(
+    ("dims", "size", "told"),
+    [
+        ([1 << 31, 1 << 31], 1, ""),
+        ([1 << 32, 1 << 31], 1, "elements"),
+        ([MOST], 1, ""),
+        ([MOST], 4, "bytes"),
+        ([-1, 1 << 40, 1 << 40], 1, ""),
+        ([1 << 40, 1 << 40, -1], 1, "elements"),  # the look ends at the overflow
+        ([1 << 40, 0, 1 << 40], 1, ""),
+        ([3, -2], 1, "dim -2"),
+        ([], 8, ""),
+        ([1 << 40, 1 << 40], 0, ""),
+    ],
+)
+def test_elements_and_bytes_in_64_bits(dims: list[int], size: int, told: str) -> None:
+    found = size_problem(dims, size)
+    assert told in found
+    assert bool(told) == bool(found)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        f"input {{ name: 'X' data_type: TYPE_FP32 dims: [ {1 << 62}, 4 ] }}",
+        f"output {{ name: 'Y' data_type: TYPE_FP32 dims: [ {1 << 62}, 4 ] "
+        f"reshape {{ shape: [ {1 << 62}, 4 ] }} }}",
+        f"sequence_batching {{ state {{ input_name: 'S' output_name: 'T' "
+        f"data_type: TYPE_STRING dims: [ {1 << 62} ] }} }}",
+    ],
+)
+def test_sizes_that_overflow_by_release(config: str, write: Write) -> None:
+    root = write({"m/config.pbtxt": f'backend: "python" {config}', "m/1/model.py": MODEL_PY})
+    assert "tensor.size" not in [rule for rule, _ in errors(root, "26.02")]
+    assert "tensor.size" in [rule for rule, _ in errors(root, "26.03")]
+
+
+def test_bfloat16_since_26_03(write: Write) -> None:
+    tensors = [helper.make_tensor_value_info(n, TensorProto.BFLOAT16, ["n", 4]) for n in "XY"]
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["X"], ["Y"])], "g", *([tensor] for tensor in tensors)
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    root = write(
+        {
+            "m/config.pbtxt": 'backend: "onnxruntime"',
+            "m/1/model.onnx": bytes(model.SerializeToString()),
+        }
+    )
+    assert errors(root, "26.02") != []
+    assert errors(root, "26.03") == []
+    config = load_models(root, Target(release="26.03"))["m"].config
+    assert config.input[0].data_type == pb.TYPE_BF16

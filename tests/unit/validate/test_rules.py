@@ -128,6 +128,8 @@ def step(
     return f'step {{ model_name: "{model}" {number} {" ".join(maps)} }}\n'
 
 
+LABELS = 'output {{ name: "Y" data_type: TYPE_FP32 dims: [ 4 ] label_filename: "{}" }}'
+STATE = 'state {{ input_name: "S" output_name: "T" data_type: TYPE_FP32 dims: [ {} ] }}'
 XY = step({"X": "X"}, {"Y": "Y"})
 
 
@@ -164,6 +166,27 @@ CASES: dict[str, Case] = {
     "artifact.negative-version": Case(
         {"m/config.pbtxt": 'backend: "python"', "m/-1/model.py": MODEL_PY},
         {"m/config.pbtxt": 'backend: "python"', "m/1/model.py": MODEL_PY},
+    ),
+    "metrics.tag": Case(
+        python('metric_tags { key: "a-b" value: "v" }'),
+        python('metric_tags { key: "a_b" value: "v" } metric_tags { key: "" value: "v" }'),
+    ),
+    "labels.escapes": Case(
+        {**python(LABELS.format("../n/labels.txt")), "n/labels.txt": "a\n"},
+        python(LABELS.format("labels.txt"), **{"labels.txt": "a\n"}),
+        Target(release="26.06"),
+    ),
+    "layout.loaded-by-name": Case(
+        {"  /config.pbtxt": 'backend: "python"', "  /1/model.py": MODEL_PY},
+        {"m/config.pbtxt": 'backend: "python"', "m/1/model.py": MODEL_PY},
+    ),
+    "state.dims": Case(
+        sequence(STATE.format("-2")), sequence(STATE.format("-1")), Target(release="24.10")
+    ),
+    "tensor.size": Case(
+        python(f"input {{ name: 'X' data_type: TYPE_FP32 dims: [ {1 << 40}, {1 << 40} ] }}"),
+        python(f"input {{ name: 'X' data_type: TYPE_FP32 dims: [ -1, {1 << 40}, {1 << 40} ] }}"),
+        Target(release="26.03"),
     ),
     "proto.newer-field": Case(
         python("model_metrics { }"),
@@ -491,6 +514,7 @@ CASES: dict[str, Case] = {
             'output { name: "Y" data_type: TYPE_FP32 dims: 1 label_filename: "1/../l.txt" }',
             **{"l.txt": "cat"},
         ),
+        Target(release="24.10"),
     ),
     "optimization.ensemble": Case(ensemble(XY, more="optimization { }"), ensemble(XY)),
     "optimization.accelerator": Case(
