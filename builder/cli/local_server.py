@@ -9,6 +9,8 @@ from builder.errors import ServerError
 from builder.releases import release_of, table
 from builder.validate import Finding, Target, load_models, release_of_repository, validate_models
 
+_ENDS_THE_SERVER = frozenset({"ensemble.circle", "layout.version-overflow", "metrics.tag"})
+"""Rules whose breach ends the whole server, with a log that names no error."""
 _NEVER_READY = frozenset({"artifact.negative-version", "artifact.missing"})
 """Rules whose breach a Python model of 24.10 survives in a way: it loads for ever."""
 
@@ -23,13 +25,17 @@ def introduce(console: Console, repository: Path, host: str) -> None:
 
     Raises:
         BuilderError: the folder holds no model.
-        ServerError: the server would wait for a model for ever; one sentence.
+        ServerError: the server would end, or wait for a model for ever; one sentence.
     """
     rows = table()
     local = release_of(rows.local)
     models = load_models(repository, Target(release=local.name))
     findings = validate_models(models)
     for finding in findings:
+        if finding.rule in _ENDS_THE_SERVER:
+            raise ServerError(
+                f"{repository}: model {finding.model}: {finding.message}; {finding.mend}"
+            )
         backend = models[finding.model].backend
         if finding.rule in _NEVER_READY and finding.severity == "error" and backend == "python":
             raise ServerError(
