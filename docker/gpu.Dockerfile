@@ -1,7 +1,9 @@
 # syntax=docker/dockerfile:1
 # The stock Triton image with its native backends, and the packages of the Python stages.
 
-FROM nvcr.io/nvidia/tritonserver:24.10-py3
+# The default release of builder/releases/releases.yaml (a test holds the two together).
+ARG TRITON_RELEASE=26.07
+FROM nvcr.io/nvidia/tritonserver:${TRITON_RELEASE}-py3
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore PYTHONDONTWRITEBYTECODE=1
 COPY docker/requirements-gpu.txt /opt/requirements-gpu.txt
 RUN python3 -m pip install --requirement /opt/requirements-gpu.txt

@@ -84,6 +84,10 @@ def build(
         Literal["cpu", "gpu", "tensorrt"] | None,
         typer.Option(help="Build for this instead of the spec's target."),
     ] = None,
+    release: Annotated[
+        str | None,
+        typer.Option(metavar="YY.MM", help="Build for this Triton release instead of the spec's."),
+    ] = None,
     only: Annotated[
         str | None, typer.Option(metavar="NAME", help="Build one model anew, keep the others.")
     ] = None,
@@ -115,12 +119,15 @@ def build(
 ) -> None:
     """Build a verified model repository from a spec, and a report of it."""
     from builder.errors import PublishError
+    from builder.releases import release_of, table
     from builder.report import StepTimes, check_folder, report_folder, write_report
     from builder.spec.load import load_any_spec, with_values
 
     loaded = load_any_spec(spec)
     if target is not None:
         loaded = with_values(loaded, target=target)
+    if release is not None:
+        loaded = with_values(loaded, triton_release=release_of(release).name)
     if report is not None:
         check_folder(output, report)
     console = Console()
@@ -148,6 +155,9 @@ def build(
     for name, number in built.members.items():
         if number > 1:
             console.print(f"{name}: version {number} answers", highlight=False)
+    advice = table().security_advice(loaded.triton_release)
+    if advice:
+        console.print(f"note: {advice}", highlight=False, markup=False, soft_wrap=True)
     if no_report:
         return
     folder = report or report_folder(output)

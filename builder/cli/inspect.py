@@ -21,8 +21,12 @@ def inspect(
         bool, typer.Option("--json", help="Print models and graphs as JSON.")
     ] = False,
     release: Annotated[
-        str, typer.Option(help="Triton release that serves the repository, YY.MM.")
-    ] = "24.10",
+        str | None,
+        typer.Option(
+            help="Triton release that serves the repository, YY.MM; default: the one that it was "
+            "built for."
+        ),
+    ] = None,
 ) -> None:
     """Print the models, shapes and ensemble graphs of a repository; nothing is loaded."""
     from builder.errors import PublishError

@@ -37,8 +37,14 @@ def serve(
         float, typer.Option(help="Seconds that the models may take to load.")
     ] = 600.0,
 ) -> None:
-    """Serve a model repository on a local tritonserver until Ctrl-C."""
+    """Serve a model repository on a local tritonserver until Ctrl-C.
+
+    It is an old release, for trying out on this machine; nobody else should reach it.
+    """
+    from builder.cli.local_server import introduce
+
     console = Console()
+    introduce(console, repository, host)
     server = TritonServer(
         repository,
         grpc_port=grpc_port,

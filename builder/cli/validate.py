@@ -25,8 +25,18 @@ def validate(
         bool, typer.Option("--show-effective", help="Print the configs as Triton completes them.")
     ] = False,
     release: Annotated[
-        str, typer.Option(help="Triton release that serves the repository, YY.MM.")
-    ] = "24.10",
+        str | None,
+        typer.Option(
+            help="Triton release that serves the repository, YY.MM; default: the one that it was "
+            "built for."
+        ),
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="A release with known critical vulnerabilities is an error, no advice."
+        ),
+    ] = False,
     gpus: Annotated[
         int | None, typer.Option(min=0, help="GPUs of the server; not given: not known.")
     ] = None,
@@ -43,18 +53,18 @@ def validate(
     Exits with 0 if Triton would load every model (there may be advice), 1 if it would not, and 2
     if DIR is no model repository.
     """
-    from builder.validate import Target, load_models, validate_models
+    from builder.validate import Target, load_models, release_of_repository, validate_models
     from builder.validate.report import as_json, as_text, effective_report
-    from builder.validate.target import IMAGE_BACKENDS
+    from builder.validate.security import release_findings
 
     target = Target(
-        release=release,
+        release=release or release_of_repository(repository),
         gpus=gpus,
         rate_limit=rate_limit,
-        backends=IMAGE_BACKENDS | frozenset(backend or ()),
+        own_backends=frozenset(backend or ()),
     )
     models = load_models(repository, target)
-    findings = validate_models(models)
+    findings = release_findings(target, strict=strict) + validate_models(models)
     if output_format is Format.JSON:
         typer.echo(as_json(findings, models if show_effective else None))
     else:

@@ -13,6 +13,7 @@ from torch import nn
 
 from builder.contrib import attention, kernels
 from builder.errors import ExportError, disk_full
+from builder.releases import listed, onnx_problems, opsets_of, uses_of
 from builder.spec.releases import OnnxLimits
 
 EXPORT_OPSET = 18
@@ -112,12 +113,13 @@ def check_limits(path: Path, limits: OnnxLimits) -> None:
     """Refuse a file that a release can't load.
 
     Raises:
-        ExportError: its opset or IR version is too new.
+        ExportError: its IR, an opset, an operator or an attribute is too new.
     """
     model = onnx.load(path, load_external_data=False)
-    opset = next(o.version for o in model.opset_import if o.domain in {"", "ai.onnx"})
-    if opset > limits.opset or model.ir_version > limits.ir_version:
+    found = onnx_problems(limits.onnxruntime, opsets_of(model.opset_import), uses_of(model))
+    if model.ir_version > limits.ir_version:
+        found.insert(0, f"IR {model.ir_version} (at most {limits.ir_version})")
+    if found:
         raise ExportError(
-            f"{path.name}: opset {opset} and IR {model.ir_version} are too new for ONNX Runtime "
-            f"{limits.onnxruntime} (at most {limits.opset} and {limits.ir_version})"
+            f"{path.name}: {listed(found)} is more than ONNX Runtime {limits.onnxruntime} loads"
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tritonclient.grpc import model_config_pb2 as pb
 
-from builder.validate import Target, load_models, validate_models
+from builder.validate import Target, load_models, release_of_repository, validate_models
 from builder.validate.model import Model, type_name
 
 _DEPTH = 8
@@ -77,19 +77,19 @@ class ModelInfo:
         return sum(self.files.values())
 
 
-def read_repository(path: Path, release: str = "24.10") -> list[ModelInfo]:
+def read_repository(path: Path, release: str | None = None) -> list[ModelInfo]:
     """The models of a repository: ensembles last, else by name.
 
     A model that can't be read is in the list, with its `problems`.
 
     Args:
         path: The repository.
-        release: Triton release that it is looked at for.
+        release: Triton release that it is looked at for; None: the one that it was built for.
 
     Raises:
         BuilderError: `path` is no folder of models.
     """
-    models = load_models(path, Target(release=release))
+    models = load_models(path, Target(release=release or release_of_repository(path)))
     problems: dict[str, list[str]] = {name: [] for name in models}
     for finding in validate_models(models):
         if finding.severity == "error":

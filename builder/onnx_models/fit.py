@@ -9,6 +9,7 @@ import onnx
 
 from builder.errors import ExportError
 from builder.onnx_models.source import OnnxSource, initializers_of
+from builder.releases import domain_name, introduced, listed, onnx_problems, opsets_of, uses_of
 from builder.spec.onnx_file import OnnxTensor
 from builder.spec.releases import OnnxLimits
 
@@ -25,6 +26,7 @@ def write_fitted(
     folder: Path,
     *,
     batched: bool,
+    cpu: bool = False,
 ) -> None:
     """Write `model.onnx` and its weights; a file that fits is copied byte for byte.
 
@@ -36,13 +38,19 @@ def write_fitted(
         limits: What the release loads.
         folder: The model's version folder.
         batched: Whether the outputs lack the batch dim.
+        cpu: Whether a CPU runs every node.
 
     Raises:
         ExportError: the file can't be brought to what the release loads.
     """
-    converted = source.opset > limits.opset
-    model = _converted(source, limits) if converted else copy.deepcopy(source.model)
-    changed = converted or source.model.ir_version > limits.ir_version
+    model = copy.deepcopy(source.model)
+    changed = _lower_imports(model, limits)
+    converted = opsets_of(model.opset_import).get("ai.onnx", 0) > limits.opset
+    if converted:
+        model = _converted(source, limits)
+        _lower_imports(model, limits)
+    _check_operators(source, model, limits, cpu=cpu)
+    changed |= converted or source.model.ir_version > limits.ir_version
     if source.model.ir_version > limits.ir_version:
         _check_types(source, limits)
     model.ir_version = min(source.model.ir_version, limits.ir_version)
@@ -78,6 +86,40 @@ def _copy_data(source: OnnxSource, folder: Path) -> None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source.path.parent / name, path)
+
+
+def _lower_imports(model: onnx.ModelProto, limits: OnnxLimits) -> bool:
+    """Lower the imports of opsets over the limits whose used operators are the same in both.
+
+    Returns:
+        Whether there were any.
+    """
+    uses = uses_of(model)
+    changed = False
+    for one in model.opset_import:
+        domain = domain_name(one.domain)
+        highest = limits.opsets.get(domain, one.version)
+        if one.version > highest and all(
+            0 < introduced(domain, use.operator, one.version) <= highest
+            for use in uses
+            if use.domain == domain
+        ):
+            one.version = highest
+            changed = True
+    return changed
+
+
+def _check_operators(
+    source: OnnxSource, model: onnx.ModelProto, limits: OnnxLimits, *, cpu: bool
+) -> None:
+    found = onnx_problems(
+        limits.onnxruntime, opsets_of(model.opset_import), uses_of(model), cpu=cpu
+    )
+    if found:
+        raise ExportError(
+            f"{source.path}: needs {listed(found)}, which ONNX Runtime {limits.onnxruntime} does "
+            "not have; export it without, or build for a newer triton_release"
+        )
 
 
 def _check_types(source: OnnxSource, limits: OnnxLimits) -> None:

@@ -89,6 +89,7 @@ class OnnxRecipe:
             onnx_limits(spec.triton_release),
             folder,
             batched=bool(spec.model.max_batch_size),
+            cpu=spec.target == "cpu",
         )
 
     def verify(self, published: Path) -> list[ParityRow]:

@@ -23,6 +23,7 @@ from typing import Final
 
 from builder.cache.key import cache_key
 from builder.errors import SpecError, ToolError
+from builder.releases import release_of
 from builder.render.templates import render_template
 from builder.spec.python_model import PythonSpec
 
@@ -36,11 +37,11 @@ _OWN: Final = ("pip", "pip-")
 def python_of(spec: PythonSpec) -> str:
     """Version of the Python that an environment is packed for, X.Y.
 
-    The images have Ubuntu's own: 3.10 up to 24.10, 3.12 since.
+    The release's own, by the table.
     """
     if spec.python.python_version:
         return spec.python.python_version
-    return "3.10" if spec.triton_release <= "24.10" else "3.12"
+    return release_of(spec.triton_release).python
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from builder.errors import SpecError
+from builder.releases import table
 from builder.render.model_config import InstanceGroup, ModelConfig
 from builder.render.model_files import Source
 from builder.render.user_model import made_tensors, user_model
@@ -23,12 +24,11 @@ from builder.spec.triton.optimization import Optimization
 GRAPH_LEVELS: Final = {"all": 0, "extended": 1, "basic": -1, "off": 2}
 """Triton's optimization.graph.level."""
 
-FIELD_RELEASES: Final = {
-    "model_metrics": "24.11",
-    "ensemble_scheduling.max_inflight_requests": "25.11",
+_FIELDS: Final = {
+    "model_metrics": "ModelConfig.model_metrics",
+    "ensemble_scheduling.max_inflight_requests": "ModelEnsembling.max_inflight_requests",
 }
-"""Fields that older servers refuse, and the first release that has them: branches of
-triton-inference-server/common."""
+"""Fields that older servers refuse, by their names in the table of releases."""
 
 _ACCELERATORS: Final = {
     "gpu_execution_accelerator": ("tensorrt", "cuda"),
@@ -125,7 +125,7 @@ def require_release(name: str, field: str, release: str) -> None:
     Raises:
         SpecError: the release is too old.
     """
-    first = FIELD_RELEASES[field]
+    first = table().fields[_FIELDS[field]]
     if release < first:
         raise SpecError(
             f"{name}: {field} needs triton_release {first} or newer; the spec is for {release}"

@@ -11,6 +11,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from builder.errors import RenderError
 from builder.render.model_config import ModelConfig
 from builder.render.proto import check_rendered
+from builder.spec.releases import DEFAULT_RELEASE
 
 _PLACES = (
     Path(__file__).parents[1] / "_templates",  # in a wheel
@@ -32,6 +33,7 @@ def _environment(*, autoescape: bool = False) -> SandboxedEnvironment:
         keep_trailing_newline=True,
     )
     environment.filters["quoted"] = _quoted
+    environment.globals["default_release"] = DEFAULT_RELEASE
     return environment
 
 

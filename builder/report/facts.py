@@ -8,6 +8,7 @@ from typing import Any
 from builder.errors import PublishError
 from builder.inspect import EnsembleGraph, ModelInfo, graph_of, read_repository
 from builder.publish.manifest import VersionRecord, read_manifest
+from builder.spec.releases import DEFAULT_RELEASE
 
 _SOURCES = ("checkpoint", "onnx", "python")
 """Keys of a spec that say where a member comes from."""
@@ -131,7 +132,7 @@ def read_facts(
     current = {name: member.current for name, member in told.items()}
     specs = {name: version.spec for name, version in current.items()}
     release = max((str(s["triton_release"]) for s in specs.values() if "triton_release" in s),
-                  default="24.10")  # fmt: skip
+                  default=DEFAULT_RELEASE)  # fmt: skip
     everything = read_repository(repository, release)
     models = [model for model in everything if model.name in owned]
     # Without an ensemble, each model is drawn between its request and its response.

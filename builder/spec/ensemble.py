@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from builder.spec.batching import Strict
 from builder.spec.language import MODEL_NAME
+from builder.spec.releases import DEFAULT_RELEASE, TritonRelease
 from builder.spec.triton.model import EnsembleSettings
 
 TRITON_RELEASE_PATTERN = r"^\d{2}\.\d{2}$"
@@ -51,8 +52,8 @@ class Ensemble(EnsembleSettings):
 class EnsembleSpec(Ensemble):
     """One ensemble over models that are in the repository already."""
 
-    triton_release: str = Field(
-        default="24.10",
+    triton_release: TritonRelease = Field(
+        default=DEFAULT_RELEASE,
         pattern=TRITON_RELEASE_PATTERN,
         description="Server release that the repository is built for.",
     )

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from builder.spec.batching import Batched, DynamicBatching, OnnxRuntime, PositiveInt, Strict
 from builder.spec.language import MODEL_NAME, LanguageStage, Precision
+from builder.spec.releases import DEFAULT_RELEASE, TritonRelease
 from builder.spec.triton.model import EnsembleSettings
 
 Target = Literal["cpu", "gpu", "tensorrt"]
@@ -145,8 +146,8 @@ class Spec(Strict):
 
     name: str = Field(pattern=MODEL_NAME, description="Name of the ensemble.")
     checkpoint: Checkpoint
-    triton_release: str = Field(
-        default="24.10",
+    triton_release: TritonRelease = Field(
+        default=DEFAULT_RELEASE,
         pattern=r"^\d{2}\.\d{2}$",
         description="Server release that the repository is built for; bounds opset and IR.",
     )

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from builder.spec.batching import OnnxRuntime, PositiveInt, Strict
 from builder.spec.language import MODEL_NAME
 from builder.spec.models import Tolerance
+from builder.spec.releases import DEFAULT_RELEASE, TritonRelease
 from builder.spec.triton.model import TritonModel
 from builder.spec.triton.tensors import Format, require_format
 
@@ -133,8 +134,8 @@ class OnnxSpec(Strict):
 
     name: str = Field(pattern=MODEL_NAME, description="Name of the model.")
     onnx: OnnxFile
-    triton_release: str = Field(
-        default="24.10",
+    triton_release: TritonRelease = Field(
+        default=DEFAULT_RELEASE,
         pattern=r"^\d{2}\.\d{2}$",
         description="Server release that the repository is built for; bounds opset and IR.",
     )

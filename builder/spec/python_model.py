@@ -9,6 +9,7 @@ from builder.spec.base import Strict
 from builder.spec.ensemble import TRITON_RELEASE_PATTERN
 from builder.spec.language import MODEL_NAME
 from builder.spec.onnx_file import OnnxInput, OnnxOutput, OnnxTensor
+from builder.spec.releases import DEFAULT_RELEASE, TritonRelease
 from builder.spec.triton.model import BATCH_STRATEGY, TritonModel
 
 ENVIRONMENT_PARAMETER = "EXECUTION_ENV_PATH"
@@ -135,8 +136,8 @@ class PythonSpec(Strict):
 
     name: str = Field(pattern=MODEL_NAME, description="Name of the model.")
     python: PythonSource
-    triton_release: str = Field(
-        default="24.10",
+    triton_release: TritonRelease = Field(
+        default=DEFAULT_RELEASE,
         pattern=TRITON_RELEASE_PATTERN,
         description="Server release that the repository is built for.",
     )

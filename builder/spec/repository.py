@@ -7,14 +7,15 @@ from pydantic import Field, model_validator
 from builder.spec.batching import Strict
 from builder.spec.ensemble import TRITON_RELEASE_PATTERN, Ensemble
 from builder.spec.language import MODEL_NAME
+from builder.spec.releases import DEFAULT_RELEASE, TritonRelease
 
 
 class RepositorySpec(Strict):
     """All that one server serves. Its release and target hold for every member."""
 
     name: str = Field(pattern=MODEL_NAME, description="Name of the repository, for people.")
-    triton_release: str = Field(
-        default="24.10",
+    triton_release: TritonRelease = Field(
+        default=DEFAULT_RELEASE,
         pattern=TRITON_RELEASE_PATTERN,
         description="Server release that every member is built for.",
     )

@@ -11,6 +11,7 @@ from builder.spec.generation import Generation
 from builder.spec.language import MODEL_NAME
 from builder.spec.models import CheckpointSource, Tolerance
 from builder.spec.precision import Precision
+from builder.spec.releases import DEFAULT_RELEASE, TritonRelease
 from builder.spec.triton.model import BatchedStage, EnsembleSettings
 
 Task = Literal[
@@ -99,8 +100,8 @@ class TaskSpec(Strict):
     name: str = Field(pattern=MODEL_NAME, description="Name of the ensemble.")
     task: Task
     checkpoint: TaskCheckpoint
-    triton_release: str = Field(
-        default="24.10",
+    triton_release: TritonRelease = Field(
+        default=DEFAULT_RELEASE,
         pattern=r"^\d{2}\.\d{2}$",
         description="Server release that the repository is built for; bounds opset and IR.",
     )

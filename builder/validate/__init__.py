@@ -3,7 +3,12 @@
 from builder.validate.findings import Finding, Problem
 from builder.validate.registry import RULES, Rule
 from builder.validate.target import Target
-from builder.validate.validator import load_models, validate_models, validate_repository
+from builder.validate.validator import (
+    load_models,
+    release_of_repository,
+    validate_models,
+    validate_repository,
+)
 
 __all__ = [
     "RULES",
@@ -12,6 +17,7 @@ __all__ = [
     "Rule",
     "Target",
     "load_models",
+    "release_of_repository",
     "validate_models",
     "validate_repository",
 ]

@@ -38,20 +38,31 @@ ONNX_TYPES: dict[int, pb.DataType] = {
     TensorProto.DOUBLE: pb.TYPE_FP64,
     TensorProto.STRING: pb.TYPE_STRING,
 }
-"""Triton's data type of an ONNX element type; bfloat16 and complex have none in this backend."""
+"""Triton's data type of an ONNX element type in every release of the backend."""
+
+
+def triton_type(onnx_type: int, target: Target) -> "pb.DataType | None":
+    """Triton's data type of an ONNX element type; None where the backend has none for it.
+
+    bfloat16 has one since 26.03 (onnxruntime_utils.cc, line 295, at r26.03), complex never.
+    """
+    if onnx_type == TensorProto.BFLOAT16 and target.has("onnx-bfloat16"):
+        return pb.TYPE_BF16
+    return ONNX_TYPES.get(onnx_type)
+
 
 _FILES = (
     # file name, backend, platform, whether it must be a file
     ("model.plan", "tensorrt", "tensorrt_plan", True),
     ("model.onnx", "onnxruntime", "onnxruntime_onnx", False),
     ("model.xml", "openvino", "", False),
-    ("model.pt", "pytorch", "pytorch_libtorch", True),
+    ("model.pt", "pytorch", "pytorch_libtorch", True),  # see _complete_pytorch
     ("model.py", "python", "", False),
 )
 
 
 def complete_server_fields(
-    config: pb.ModelConfig, name: str, folder: Folder, version_folder: Folder | None
+    config: pb.ModelConfig, name: str, version_folder: Folder | None, target: Target
 ) -> str:
     """Fill in name, platform, backend and file name; returns an error in words, or "".
 
@@ -63,6 +74,10 @@ def complete_server_fields(
     if _complete_tensorflow(config, version_folder):
         return ""
     for filename, backend, platform, must_be_file in _FILES:
+        if backend == "pytorch":
+            if _complete_pytorch(config, version_folder, target):
+                return ""
+            continue
         if not config.backend and (
             (platform and config.platform == platform) or config.default_model_filename == filename
         ):
@@ -103,6 +118,30 @@ def _complete_tensorflow(config: pb.ModelConfig, version_folder: Folder | None) 
             config.default_model_filename = config.default_model_filename or filename
             return True
     return False
+
+
+def _complete_pytorch(
+    config: pb.ModelConfig, version_folder: Folder | None, target: Target
+) -> bool:
+    """Lines 1203-1260 of the same file at r26.06, 1203-1250 at r26.03, 1164-1192 at r24.10."""
+    aoti, sets_platform = target.has("torch-aoti"), target.has("torch-aoti-file")
+    named = {"model.pt": "pytorch_libtorch"} | ({"model.pt2": "torch_aoti"} if aoti else {})
+    if not config.backend:
+        if config.platform in named.values() or config.default_model_filename in named:
+            config.backend = "pytorch"
+        elif not (config.platform or config.default_model_filename) and version_folder:
+            there = [name for name in named if name in version_folder.entries]
+            if there and not version_folder.entries[there[0]].is_dir:
+                config.backend = "pytorch"
+                config.platform = named[there[0]] if sets_platform else ""
+    if config.backend != "pytorch":
+        return False
+    default = "" if config.runtime == "model.py" else "model.pt"
+    if sets_platform:
+        default = {"": "model.pt", "torch_aoti": "model.pt2"}.get(config.platform, "")
+    config.platform = config.platform or "pytorch_libtorch"
+    config.default_model_filename = config.default_model_filename or default
+    return True
 
 
 def normalize(config: pb.ModelConfig) -> None:
@@ -147,7 +186,7 @@ def normalize_instances(config: pb.ModelConfig, target: Target) -> None:
             group.gpus.extend(range(target.gpus))
 
 
-def complete_from_onnx(config: pb.ModelConfig, graph: GraphSignature) -> str:
+def complete_from_onnx(config: pb.ModelConfig, graph: GraphSignature, target: Target) -> str:
     """Fill in inputs, outputs and batching from an ONNX graph; returns an error in words, or "".
 
     Does nothing where the config has both inputs and outputs.
@@ -169,17 +208,17 @@ def complete_from_onnx(config: pb.ModelConfig, graph: GraphSignature) -> str:
         )
     if not has_inputs:
         for name, tensor in sorted(graph.inputs.items()):
-            _fill_tensor(config.input.add(name=name), tensor, config.max_batch_size > 0)
+            _fill_tensor(config.input.add(name=name), tensor, config.max_batch_size > 0, target)
     if not has_outputs:
         for name, tensor in sorted(graph.outputs.items()):
-            _fill_tensor(config.output.add(name=name), tensor, config.max_batch_size > 0)
+            _fill_tensor(config.output.add(name=name), tensor, config.max_batch_size > 0, target)
     return ""
 
 
 def _fill_tensor(
-    io: pb.ModelInput | pb.ModelOutput, tensor: TensorSignature, batching: bool
+    io: pb.ModelInput | pb.ModelOutput, tensor: TensorSignature, batching: bool, target: Target
 ) -> None:
-    io.data_type = ONNX_TYPES.get(tensor.data_type, pb.TYPE_INVALID)
+    io.data_type = triton_type(tensor.data_type, target) or pb.TYPE_INVALID
     io.dims.extend((tensor.dims or ())[1 if batching else 0 :])
     if not io.dims:
         io.dims.append(1)

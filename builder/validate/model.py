@@ -110,8 +110,11 @@ class Model:
         return existing
 
     def version_path(self, version: int) -> Path:
-        """Where Triton's backends look for a version: `<model>/<number>`."""
-        return self.path / str(version)
+        """Where Triton's backends look for a version: `<model>/<number>`.
+
+        They take the number for unsigned, so that of version -1 is 18446744073709551615.
+        """
+        return self.path / str(version % (1 << 64))
 
     def artifact(self, version: int, default: str) -> Path:
         """The model file of a version."""

@@ -11,11 +11,13 @@ from pathlib import Path
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, ValueInfoProto
 
+from builder.releases import NodeUse, domain_name
+from builder.validate.onnx_nodes import read_uses
 from builder.validate.onnx_shapes import infer_outputs
 from builder.validate.onnx_wire import BYTES, VARINT, WireError, fields
 
 _VALUE_LIMIT = 1 << 20
-_MODEL_IR, _MODEL_GRAPH, _MODEL_OPSET = 1, 7, 8
+_MODEL_IR, _MODEL_GRAPH, _MODEL_OPSET, _MODEL_FUNCTION = 1, 7, 8, 25
 _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT = 5, 11, 12
 _TENSOR_NAME, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 8, 13, 14
 
@@ -50,6 +52,10 @@ class GraphSignature:
     """Opset of the default domain; 0 if none is stated."""
     external: dict[str, int] = field(default_factory=dict)
     """Files with weights, as the model names them, and the bytes that each must have."""
+    opsets: dict[str, int] = field(default_factory=dict)
+    """Domain -> opset that the file imports, the default domain as `ai.onnx`."""
+    uses: frozenset[NodeUse] = frozenset()
+    """How its nodes use operators."""
 
 
 def read_signature(path: Path) -> GraphSignature:
@@ -68,17 +74,20 @@ def read_signature(path: Path) -> GraphSignature:
 
 
 def _read_model(data: mmap.mmap) -> GraphSignature:
-    ir_version = opset = 0
+    ir_version = 0
     graph: tuple[int, int] | None = None
+    opsets: dict[str, int] = {}
+    functions: list[tuple[int, int]] = []
     for number, wire, start, end in fields(data, 0, len(data)):
         if number == _MODEL_IR and wire == VARINT:
             ir_version = start
         elif number == _MODEL_GRAPH and wire == BYTES:
             graph = (start, end)
+        elif number == _MODEL_FUNCTION and wire == BYTES:
+            functions.append((start, end))
         elif number == _MODEL_OPSET and wire == BYTES:
             domain, version = _read_opset(data, start, end)
-            if domain in ("", "ai.onnx"):
-                opset = max(opset, version)
+            opsets[domain_name(domain)] = max(version, opsets.get(domain_name(domain), 0))
     if graph is None:
         raise OnnxReadError("it has no graph")
     inputs, outputs, initializers, external = _read_graph(data, *graph)
@@ -89,7 +98,9 @@ def _read_model(data: mmap.mmap) -> GraphSignature:
     overridable = {name: inputs.pop(name) for name in list(inputs) if name in initializers}
     if ir_version < 4:
         overridable = {}
-    return GraphSignature(inputs, outputs, overridable, ir_version, opset, external)
+    uses = frozenset(read_uses(data, graph, functions, opsets))
+    opset = opsets.get("ai.onnx", 0)
+    return GraphSignature(inputs, outputs, overridable, ir_version, opset, external, opsets, uses)
 
 
 def _read_graph(

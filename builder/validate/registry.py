@@ -21,6 +21,11 @@ SOURCES = {
     "backend": _CORE + "backend_model.cc",
     "instance": _CORE + "backend_model_instance.cc",
     "request": _CORE + "infer_request.cc",
+    "metrics": _CORE + "metric_model_reporter.cc",
+    "sizes": "https://github.com/triton-inference-server/core/blob/r26.06/src/model_config_utils.h",
+    "labels": "https://github.com/triton-inference-server/core/blob/r26.06/src/model.cc",
+    "names": "https://github.com/triton-inference-server/core/blob/r26.06/src/"
+    "model_repository_manager/model_repository_manager.cc",
     "rate_limiter": _CORE + "rate_limiter.cc",
     "sequence": _CORE + "sequence_batch_scheduler/sequence_batch_scheduler.cc",
     "proto": "https://github.com/triton-inference-server/common/blob/r24.10/protobuf/model_config.proto",

@@ -23,14 +23,14 @@ def as_text(findings: Sequence[Finding], root: Path, model_count: int) -> str:
     """Findings by model, each with its place, rule and mend, and a last line that counts them."""
     lines: list[str] = []
     for model, group in groupby(findings, key=lambda finding: finding.model):
-        lines.append(printable(model))
+        lines.append(printable(model) or "the release")
         for finding in group:
             place = f"{root / finding.file}{f':{finding.line}' if finding.line else ''}"
             lines.append(f"  {printable(place)}: {finding.severity}: {finding.rule}")
             lines.append(f"      {printable(finding.message)}")
             lines.append(f"      -> {printable(finding.mend)}")
     errors = sum(finding.severity == "error" for finding in findings)
-    failed = len({finding.model for finding in findings if finding.severity == "error"})
+    failed = len({f.model for f in findings if f.severity == "error" and f.model})
     lines.append(
         f"{_count(model_count, 'model')}: {_count(errors, 'error')} in {_count(failed, 'model')}, "
         f"{len(findings) - errors} advice"

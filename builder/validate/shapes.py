@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 WILDCARD = -1
+_MOST = (1 << 63) - 1
 
 
 def element_count(dims: Iterable[int]) -> int:
@@ -16,6 +17,29 @@ def element_count(dims: Iterable[int]) -> int:
             return WILDCARD
         count = dim if number == 0 else count * dim
     return (count + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
+def size_problem(dims: Sequence[int], element_bytes: int = 1) -> str:
+    """What keeps Triton 26.03 and later from counting elements or bytes, in words; "" for nothing.
+
+    Dims are looked at in their order, and a dim of any size ends the look: `GetElementCount` and
+    `GetByteSize` of triton_common at r26.03.
+
+    Args:
+        dims: The dims.
+        element_bytes: Bytes of an element; 4 for a string, 0 for no type, which has no size.
+    """
+    count, first = 0, True
+    for dim in dims:
+        if dim == WILDCARD or not element_bytes:
+            return ""
+        if dim < 0:
+            return f"the dim {dim}"
+        if not first and dim and count > _MOST // dim:
+            return f"more than {_MOST} elements"
+        count = dim if first else count * dim
+        first = False
+    return f"more than {_MOST} bytes" if count > _MOST // (element_bytes or 1) else ""
 
 
 def trunks(dims: Iterable[int]) -> list[int]:

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from builder.errors import BuilderError, SpecError
-from builder.spec.releases import OnnxLimits, onnx_limits
+from builder.releases import Release, release_of, table
+from builder.spec.releases import DEFAULT_RELEASE, OnnxLimits, onnx_limits
 
-DEFAULT_RELEASE = "24.10"
+__all__ = ["DEFAULT_RELEASE", "IMAGE_BACKENDS", "PYTHON_BASED_BACKENDS", "Target"]
 
 IMAGE_BACKENDS = frozenset(
     {
@@ -29,57 +29,63 @@ IMAGE_BACKENDS = frozenset(
 PYTHON_BASED_BACKENDS = frozenset({"pytorch", "vllm"})
 """Backends of the images that have a Python runtime, `backends/<name>/model.py`."""
 
-FIELD_RELEASES = {
-    "ModelConfig.model_metrics": "25.01",
-    "ModelEnsembling.max_inflight_requests": "26.01",
-}
-"""Fields younger than 24.10, the first release that knows them. A release refuses a config with
-a field that it does not know. Found by comparing the descriptor inside libtritonserver.so of
-24.10 with the one of tritonclient 2.73."""
-
-NEWEST_ONNX_RELEASE = "24.12"
-"""Youngest release whose ONNX Runtime is known; for younger ones the opset is not judged."""
-
-TENSORRT_VERSIONS = {"24.09": (10, 4), "24.10": (10, 5), "24.11": (10, 6), "24.12": (10, 7)}
-"""TensorRT of a release's image
-(https://docs.nvidia.com/deeplearning/frameworks/support-matrix/index.html)."""
-
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """A Triton server.
 
     Args:
-        release: release of the server, `YY.MM`.
+        release: release of the server, `YY.MM`, one of the table.
         gpus: number of GPUs; None: not known, so every GPU that a config names may exist.
         rate_limit: the server runs with `--rate-limit=execution_count`, the only mode in which
             Triton looks at resources.
-        backends: names of the backends on the server.
+        backends: names of the backends on the server, those left out that the release lacks.
+        own_backends: names of further backends, which somebody put there.
         python_based: those of them that have a `model.py` in the backend's folder.
+
+    Raises:
+        SpecError: a release that is not in the table.
     """
 
     release: str = DEFAULT_RELEASE
     gpus: int | None = None
     rate_limit: bool = False
     backends: frozenset[str] = IMAGE_BACKENDS
+    own_backends: frozenset[str] = frozenset()
     python_based: frozenset[str] = PYTHON_BASED_BACKENDS
 
     def __post_init__(self) -> None:
-        parts = self.release.split(".")
-        if len(parts) != 2 or not all(part.isdecimal() and len(part) == 2 for part in parts):
-            raise BuilderError(
-                f"{self.release!r} is not a Triton release; give one like {DEFAULT_RELEASE}"
-            )
+        release_of(self.release)
 
     @property
-    def onnx_limits(self) -> OnnxLimits | None:
-        """What the release's ONNX Runtime loads; None where the release is not in the table."""
-        try:
-            limits = onnx_limits(self.release)
-        except SpecError:
+    def row(self) -> Release:
+        """The release's row of the table."""
+        return release_of(self.release)
+
+    @property
+    def onnx_limits(self) -> OnnxLimits:
+        """What the release's ONNX Runtime loads."""
+        return onnx_limits(self.release)
+
+    @property
+    def tensorrt(self) -> tuple[int, int] | None:
+        """Major and minor of the release's TensorRT; None: not known."""
+        version = self.row.tensorrt
+        if version is None:
             return None
-        return limits if self.release <= NEWEST_ONNX_RELEASE else None
+        major, minor = version.split(".")[:2]
+        return int(major), int(minor)
+
+    def has(self, change: str) -> bool:
+        """Whether the release has a change of the table, by its name there."""
+        return table().changes[change].since <= self.release
+
+    @property
+    def all_backends(self) -> frozenset[str]:
+        """Names of the backends that the server has."""
+        gone = {name for name, since in table().backends_gone.items() if since <= self.release}
+        return (self.backends - gone) | self.own_backends
 
     def knows(self, field: str) -> bool:
         """Whether the release's proto has `field`, written `Message.field`."""
-        return FIELD_RELEASES.get(field, "") <= self.release
+        return table().fields.get(field, "") <= self.release

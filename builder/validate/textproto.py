@@ -17,7 +17,8 @@ from google.protobuf import text_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from builder.validate.target import FIELD_RELEASES, Target
+from builder.releases import table
+from builder.validate.target import Target
 
 _TOKEN = re.compile(
     r"""(?P<space>[ \t\r\n\f\v]+)
@@ -342,13 +343,14 @@ class _Indexer:
         assert known.containing_type is not None
         key = f"{known.containing_type.name}.{known.name}"
         if not self._target.knows(key):
+            since = table().fields[key]
             self._report(
                 "newer-field",
                 path,
                 name.line,
                 f"Triton {self._target.release} does not know the field {name.text!r}, "
-                f"which came with {FIELD_RELEASES[key]}, and refuses the whole config",
-                f"remove it, or serve with Triton {FIELD_RELEASES[key]} or later",
+                f"which came with {since}, and refuses the whole config",
+                f"remove it, or serve with Triton {since} or later",
             )
 
     def _check_once(self, frame: _Frame, known: FieldDescriptor, name: _Token, path: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from builder.errors import BuilderError
+from builder.spec.releases import built_for
 from builder.validate import effective, rules
 from builder.validate.findings import Finding, Problem
 from builder.validate.ignores import Ignores
@@ -15,7 +16,7 @@ from builder.validate.repository import CONFIG_LIMIT, CONFIG_NAME, Repository, U
 from builder.validate.target import Target
 from builder.validate.textproto import ParsedConfig, parse
 
-__all__ = ["load_models", "validate_models", "validate_repository"]
+__all__ = ["load_models", "release_of_repository", "validate_models", "validate_repository"]
 
 assert rules.__all__, "importing the package registers the rules"
 
@@ -45,6 +46,14 @@ def load_models(path: Path, target: Target | None = None) -> dict[str, Model]:
         models[name] = _load_model(repository, name, target or Target())
         models[name].siblings = models
     return models
+
+
+def release_of_repository(path: Path) -> str:
+    """The Triton release that a repository was built for; the default one if nobody built it.
+
+    Raises `BuilderError` where `path` is no folder of models.
+    """
+    return built_for(Repository(Path(path)).build_manifest)
 
 
 def validate_models(models: dict[str, Model]) -> list[Finding]:
@@ -91,14 +100,14 @@ def _read_config(model: Model) -> bytes | None:
 def _complete(model: Model) -> None:
     config = model.config
     model.completion_error = effective.complete_server_fields(
-        config, model.name, model.folder, model.first_version_folder
+        config, model.name, model.first_version_folder, model.target
     )
     effective.normalize(config)
     effective.normalize_instances(config, model.target)
     if config.backend == "onnxruntime" and model.versions:
         graph = model.onnx_graphs[model.versions[-1]]
         if isinstance(graph, GraphSignature):
-            effective.complete_from_onnx(config, graph)
+            effective.complete_from_onnx(config, graph, model.target)
             effective.normalize(config)
     model.decoupled = config.model_transaction_policy.decoupled
     model.open_ended = any(

@@ -24,6 +24,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from builder.arr_coc.recipe import ArrCocRecipe
+from builder.releases import release_of, table
 from builder.spec.load import load_spec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -272,6 +273,20 @@ def test_an_image_satisfies_the_requirements_of_a_repository(
         assert wanted.specifier.contains(installed[wanted.name]), line
 
 
+def test_the_images_are_those_of_the_default_release(services: dict[str, dict[str, Any]]) -> None:
+    release = release_of(table().default)
+    image = release.image.replace(release.name, "${TRITON_RELEASE}")
+    dockerfile = (DOCKER / "gpu.Dockerfile").read_text()
+    assert f"ARG TRITON_RELEASE={release.name}\nFROM {image}\n" in dockerfile
+    setting = f"${{TRITON_RELEASE:-{release.name}}}"
+    assert services["server-gpu"]["build"]["args"] == {"TRITON_RELEASE": setting}
+    assert services["loadtest"]["image"] == release.image.replace(release.name, setting) + "-sdk"
+    requirements = (DOCKER / "requirements-gpu.txt").read_text()
+    assert f"{release.name}-py3, which has Python {release.python} and CUDA" in requirements
+    assert f"CUDA {release.cuda}." in requirements
+    assert pins("requirements-gpu.txt")["onnxruntime-gpu"] == release.onnxruntime
+
+
 # Added to the standard library after Python 3.10.
 NEWER: dict[str, set[str]] = {
     "tomllib": set(),
@@ -292,7 +307,7 @@ NEWER: dict[str, set[str]] = {
 
 @pytest.mark.parametrize("path", STAGES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_a_stage_runs_on_the_python_of_the_gpu_image(path: Path) -> None:
-    """nvcr.io/nvidia/tritonserver:24.10-py3 has Python 3.10."""
+    """The images of the table's oldest releases, still built for, have Python 3.10."""
     ast.parse(path.read_text(), feature_version=(3, 10))
     for module, names in imported(path):
         if module in NEWER:

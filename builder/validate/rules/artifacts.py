@@ -6,7 +6,7 @@ from builder.validate.findings import Problem
 from builder.validate.model import Model
 from builder.validate.registry import rule
 
-_DEFAULT_FILES = {
+DEFAULT_FILES = {
     "onnxruntime": "model.onnx",
     "openvino": "model.xml",
     "python": "model.py",
@@ -14,6 +14,34 @@ _DEFAULT_FILES = {
     "tensorflow": "model.savedmodel",
     "tensorrt": "model.plan",
 }
+"""Backends that read a file of the version folder -> its name where the config says none."""
+_OF_PYTHON = ("model.py", "model.pt")
+"""What the Python runtime of the pytorch backend looks for
+(https://github.com/triton-inference-server/pytorch_backend/blob/r24.10/src/model.py)."""
+
+
+@rule(
+    "artifact.negative-version",
+    section="directory and version layout",
+    reason="Triton takes the folder -1 for version -1, and backends, which count versions from 0, "
+    "look for version 18446744073709551615; a Python model is then never ready, nor is the server",
+    source="lifecycle",
+)
+def versions_are_not_negative(model: Model) -> Iterator[Problem]:
+    """No version below 0 of a model whose backend reads its version folder is loaded."""
+    if model.backend not in DEFAULT_FILES or model.is_ensemble:
+        return
+    for version in model.versions:
+        if version < 0:
+            name = model.all_versions[version]
+            yield Problem(
+                "",
+                f"the folder {name!r} is version {version}, for which the backend looks into "
+                f"{model.version_path(version).name}/"
+                + ("; the server would never become ready" if model.backend == "python" else ""),
+                "call it by a number of 1 or more",
+                file=model.file(model.path / name),
+            )
 
 
 @rule(
@@ -24,11 +52,18 @@ _DEFAULT_FILES = {
 )
 def artifact_exists(model: Model) -> Iterator[Problem]:
     """Every loaded version has its model file."""
-    default = _DEFAULT_FILES.get(model.backend)
+    default = DEFAULT_FILES.get(model.backend)
     if default is None or model.is_ensemble:
         return
     for version in model.versions:
+        if version < 0:
+            continue  # artifact.negative-version has the cause
         path = model.artifact(version, default)
+        if model.backend == "pytorch" and model.config.runtime == "model.py":
+            # The backend's own model.py takes either of them.
+            if any(model.repository.exists(model.version_path(version) / n) for n in _OF_PYTHON):
+                continue
+            default = "model.py"
         if model.backend == "onnxruntime":
             path = model.onnx_path(version)
         if not model.repository.exists(path):

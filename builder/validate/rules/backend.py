@@ -74,6 +74,8 @@ def ensemble_has_no_backend(model: Model) -> Iterator[Problem]:
 def platform_fits_backend(model: Model) -> Iterator[Problem]:
     """`platform` and `backend` are a pair."""
     expected = _PLATFORM_OF.get(model.backend)
+    if model.backend == "pytorch" and model.target.has("torch-aoti"):
+        expected = (*_PLATFORM_OF["pytorch"], "torch_aoti")
     if expected is not None and model.config.platform not in expected:
         yield Problem(
             "platform",
@@ -96,7 +98,7 @@ def backend_exists(model: Model) -> Iterator[Problem]:
     runtime = model.config.runtime
     library = runtime or f"libtriton_{model.backend}.so"
     if runtime == "model.py":
-        found = "python" in model.target.backends and model.backend in model.target.python_based
+        found = "python" in model.target.all_backends and model.backend in model.target.python_based
         if not found:
             yield Problem(
                 "runtime",
@@ -104,12 +106,12 @@ def backend_exists(model: Model) -> Iterator[Problem]:
                 "remove runtime",
             )
         return
-    folders = [model.path, *(model.version_path(version) for version in model.versions)]
+    folders = [model.path, *(model.path / str(version) for version in model.versions)]
     if not (_is_the_backends(model, library) or any(_brings(model, f, library) for f in folders)):
         yield Problem(
             "runtime" if runtime else "backend",
             f"Triton {model.target.release} has no backend {model.backend!r} ({library})",
-            f"use one of {', '.join(sorted(model.target.backends))}, or put {library} into the "
+            f"use one of {', '.join(sorted(model.target.all_backends))}, or put {library} into the "
             "model's folder",
         )
 
@@ -117,7 +119,7 @@ def backend_exists(model: Model) -> Iterator[Problem]:
 def _is_the_backends(model: Model, library: str) -> bool:
     """Whether `library`, seen from the server's folder of the backend, is its library."""
     found = posixpath.normpath(f"{model.backend}/{library}")
-    return model.backend in model.target.backends and (
+    return model.backend in model.target.all_backends and (
         found == f"{model.backend}/libtriton_{model.backend}.so"
     )
 

@@ -29,6 +29,28 @@ def name_is_the_folder(model: Model) -> Iterator[Problem]:
 
 
 @rule(
+    "layout.loaded-by-name",
+    section=_SECTION,
+    reason="since 26.03 a client's call to load takes no blank name, and in 26.03 none with .. in "
+    "it; the server finds such a folder by itself",
+    source="names",
+    severity="advice",
+)
+def name_can_be_asked_for(model: Model) -> Iterator[Problem]:
+    """The folder's name is one that Triton loads by name."""
+    if not model.target.has("file-names"):
+        return
+    blank = not model.name.strip(" \t\n\v\f\r")
+    if blank or (".." in model.name and not model.target.has("file-names-exact")):
+        yield Problem(
+            "",
+            f"Triton {model.target.release} does not load the folder {model.name!r} by its name",
+            "call it by letters, digits, - and _",
+            file=model.file(model.path),
+        )
+
+
+@rule(
     "layout.no-version",
     section=_SECTION,
     reason="a model without a version folder has nothing to serve",

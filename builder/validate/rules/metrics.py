@@ -1,5 +1,6 @@
 """`model_metrics` and `metric_tags`."""
 
+import re
 from collections.abc import Iterator
 
 from builder.validate.findings import Problem
@@ -7,6 +8,26 @@ from builder.validate.model import Model
 from builder.validate.registry import rule
 
 _SECTION = "metrics"
+_TAG = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9_]*)?")
+
+
+@rule(
+    "metrics.tag",
+    section=_SECTION,
+    reason="Triton makes a label of the key, with _ in front; of one that Prometheus does not take "
+    "the whole server dies",
+    source="metrics",
+)
+def tags_are_labels(model: Model) -> Iterator[Problem]:
+    """A key of `metric_tags` is letters, digits and, not in front, underscores."""
+    for key in sorted(model.config.metric_tags):
+        if not _TAG.fullmatch(key):
+            yield Problem(
+                f'metric_tags["{key}"]',
+                f"the metric tag {key!r} is no name of a Prometheus label, and ends the whole "
+                "tritonserver",
+                "use letters, digits and, not in front, underscores",
+            )
 
 
 @rule(

@@ -5,8 +5,9 @@ from typing import TypeAlias
 
 from tritonclient.grpc import model_config_pb2 as pb
 
+from builder.releases import listed, onnx_problems
 from builder.validate import shapes
-from builder.validate.effective import ONNX_TYPES, complete_from_onnx
+from builder.validate.effective import complete_from_onnx, triton_type
 from builder.validate.findings import Problem
 from builder.validate.model import Model, type_name
 from builder.validate.onnx_graph import GraphSignature, TensorSignature
@@ -92,24 +93,40 @@ def weights_are_there(model: Model) -> Iterator[Problem]:
 @rule(
     "onnx.release",
     section=_SECTION,
-    reason="a Triton release has one ONNX Runtime, which refuses younger IR versions and opsets",
+    reason="a Triton release has one ONNX Runtime, which refuses younger IR versions, opsets, "
+    "operators and attributes",
     source="onnxruntime",
 )
-def release_knows_the_opset(model: Model) -> Iterator[Problem]:
-    """IR version and opset are ones that the release's ONNX Runtime loads."""
+def release_loads_the_file(model: Model) -> Iterator[Problem]:
+    """IR version, opsets of every domain, operators and attributes are the release's."""
     limits = model.target.onnx_limits
-    if limits is None:
-        return
     for _, graph, file in graphs(model):
-        if graph.ir_version > limits.ir_version or graph.opset > limits.opset:
+        found = onnx_problems(
+            limits.onnxruntime,
+            graph.opsets,
+            graph.uses,
+            cpu=_runs_on_cpu(model),
+            custom=bool(model.config.model_operations.op_library_filename),
+        )
+        if graph.ir_version > limits.ir_version:
+            found.insert(0, f"IR {graph.ir_version} (at most {limits.ir_version})")
+        if found:
             yield Problem(
                 "",
-                f"the model has IR {graph.ir_version} and opset {graph.opset}; Triton "
-                f"{model.target.release} loads IR up to {limits.ir_version} and opsets up to "
-                f"{limits.opset}",
-                f"export with opset {limits.opset}, or convert with onnx.version_converter",
+                f"the model needs {listed(found)}, which ONNX Runtime {limits.onnxruntime} of "
+                f"Triton {model.target.release} does not have",
+                f"export with opset {limits.opset} and operators that it has, or serve it with a "
+                "newer release",
                 file=file,
             )
+
+
+def _runs_on_cpu(model: Model) -> bool:
+    """Whether it is certain that ONNX Runtime's own kernels for a CPU run every node."""
+    accelerators = model.config.optimization.execution_accelerators
+    return not accelerators.cpu_execution_accelerator and all(
+        group.kind == pb.ModelInstanceGroup.KIND_CPU for group in model.config.instance_group
+    )
 
 
 @rule(
@@ -125,7 +142,7 @@ def graph_can_batch(model: Model) -> Iterator[Problem]:
         if not declared_all:
             trial = pb.ModelConfig()
             trial.CopyFrom(model.declared)
-            error = complete_from_onnx(trial, graph)
+            error = complete_from_onnx(trial, graph, model.target)
             if error:
                 yield Problem("max_batch_size", error, "export with a free batch dim", file=file)
             continue
@@ -216,7 +233,7 @@ def types_are_the_graphs(model: Model) -> Iterator[Problem]:
     """The data types are the graph's."""
     for _, graph, _ in graphs(model):
         for path, io, tensor in _ios(model, graph):
-            expected = ONNX_TYPES.get(tensor.data_type)
+            expected = triton_type(tensor.data_type, model.target)
             if expected is None:
                 name = onnx_type(tensor.data_type)
                 yield Problem(

@@ -6,7 +6,7 @@ from onnx import TensorProto
 from tritonclient.grpc import model_config_pb2 as pb
 
 from builder.validate import shapes
-from builder.validate.effective import ONNX_TYPES
+from builder.validate.effective import triton_type
 from builder.validate.findings import Problem
 from builder.validate.model import Model, type_name
 from builder.validate.onnx_graph import GraphSignature
@@ -73,7 +73,7 @@ def controls_are_the_graphs(model: Model) -> Iterator[Problem]:
                     "without the batch dim it must be [1]",
                     "export the control with dims [1]",
                 )
-            if ONNX_TYPES.get(tensor.data_type) != data_type:
+            if triton_type(tensor.data_type, model.target) != data_type:
                 yield Problem(
                     path,
                     f"the control {name!r} is {type_name(data_type)} here and "
@@ -105,7 +105,7 @@ def states_are_the_graphs(model: Model) -> Iterator[Problem]:
                         f"the graph has no {kind} {name!r}",
                         f"use one of {', '.join(sorted(tensors))}",
                     )
-                elif ONNX_TYPES.get(tensor.data_type) != state.data_type:
+                elif triton_type(tensor.data_type, model.target) != state.data_type:
                     yield Problem(
                         path,
                         f"the state {name!r} is {type_name(state.data_type)} here and "

@@ -33,6 +33,23 @@ def _initial_states(
 
 
 @rule(
+    "state.dims",
+    section=_SECTION,
+    reason="Triton makes a buffer of the state; of a negative size the server may die",
+    source="sequence",
+)
+def state_dims_are_sizes(model: Model) -> Iterator[Problem]:
+    """No dim of a state is below -1."""
+    for path, state in _states(model):
+        if min(state.dims, default=0) < shapes.WILDCARD:
+            yield Problem(
+                f"{path}.dims",
+                f"the state {state.input_name!r} has dims {shapes.words(state.dims)}",
+                "use -1 for any size, else a size of at least 1",
+            )
+
+
+@rule(
     "state.one-initial",
     section=_SECTION,
     reason="a sequence starts with one value of a state; else the server may die",
@@ -145,7 +162,7 @@ def initial_states_have_data(model: Model) -> Iterator[Problem]:
 def _data_file(
     model: Model, path: str, initial: "pb.ModelSequenceBatching.InitialState"
 ) -> Iterator[Problem]:
-    file = model.path / "initial_state" / initial.data_file
+    file = model.path / "initial_state" / initial.data_file.lstrip("/")
     try:
         model.repository.check_regular(file)
     except UnreadableError as error:

@@ -7,7 +7,6 @@ from builder.validate.findings import Problem
 from builder.validate.model import Model
 from builder.validate.plan import PlanReadError, PlanVersion
 from builder.validate.registry import rule
-from builder.validate.target import TENSORRT_VERSIONS
 
 _SECTION = "TensorRT plan"
 _CAPABILITY = re.compile(r"[0-9]+\.[0-9]+")
@@ -45,7 +44,7 @@ def file_is_a_plan(model: Model) -> Iterator[Problem]:
 )
 def release_loads_the_plan(model: Model) -> Iterator[Problem]:
     """The plan was built by the TensorRT of the release."""
-    expected = TENSORRT_VERSIONS.get(model.target.release)
+    expected = model.target.tensorrt
     if expected is None:
         return
     for _, file, plan in _plans(model):

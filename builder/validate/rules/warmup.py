@@ -16,7 +16,7 @@ _DATA_LIMIT = 64 << 20
 """Bytes of the largest file of strings that is read."""
 
 
-def _samples(model: Model) -> Iterator[tuple[str, pb.ModelWarmup]]:
+def samples(model: Model) -> Iterator[tuple[str, pb.ModelWarmup]]:
     """The samples that Triton builds: none of batch size 0, none for passive instances."""
     groups = model.config.instance_group
     if model.is_ensemble or (groups and all(group.passive for group in groups)):
@@ -27,7 +27,7 @@ def _samples(model: Model) -> Iterator[tuple[str, pb.ModelWarmup]]:
 
 
 def _inputs(model: Model) -> Iterator[tuple[str, str, "pb.ModelWarmup.Input"]]:
-    for path, sample in _samples(model):
+    for path, sample in samples(model):
         for name, value in sorted(sample.inputs.items()):
             yield f'{path}.inputs["{name}"]', name, value
 
@@ -55,12 +55,12 @@ def ensembles_have_no_warmup(model: Model) -> Iterator[Problem]:
     source="instance",
 )
 def warmup_dims_are_fixed(model: Model) -> Iterator[Problem]:
-    """No dim of a sample's input is -1."""
+    """No dim of a sample's input is -1 or less."""
     for path, name, value in _inputs(model):
-        if shapes.WILDCARD in value.dims:
+        if min(value.dims, default=0) < 0:
             yield Problem(
                 f"{path}.dims",
-                f"the warmup input {name!r} has a dim of any size: {shapes.words(value.dims)}",
+                f"the warmup input {name!r} has a dim without a size: {shapes.words(value.dims)}",
                 "write a size for every dim",
             )
 
@@ -88,7 +88,7 @@ def warmup_inputs_have_data(model: Model) -> Iterator[Problem]:
 def _data_file(
     model: Model, path: str, name: str, value: "pb.ModelWarmup.Input"
 ) -> Iterator[Problem]:
-    file = model.path / "warmup" / value.input_data_file
+    file = model.path / "warmup" / value.input_data_file.lstrip("/")
     try:
         model.repository.check_regular(file)
     except UnreadableError as error:
@@ -174,7 +174,7 @@ def _missing_inputs(model: Model) -> Iterator[tuple[str, pb.ModelWarmup, list[st
         return
     names = {model_input.name for model_input in model.config.input}
     required = [io.name for io in model.config.input if not io.optional]
-    for path, sample in _samples(model):
+    for path, sample in samples(model):
         missing = [name for name in required if name not in sample.inputs]
         yield path, sample, missing, len(names & set(sample.inputs)) >= len(required)
 

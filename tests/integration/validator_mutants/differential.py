@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+from builder.releases import table
 from builder.validate import Finding, Target, load_models, validate_models
 
 from . import artifacts, ensembles, layout, scheduling, serving, tensors
@@ -21,6 +22,7 @@ CORE_SECTIONS = [
 """Sections whose checks are those of Triton's core."""
 FILE_SECTIONS = artifacts.SECTIONS
 """Sections whose models are loaded by a backend, at a second or two each."""
+LOCAL_RELEASE = table().local
 LOCAL_BACKENDS = frozenset({"null", "python", "onnxruntime"})
 
 
@@ -87,6 +89,7 @@ def judge(mutants: list[Mutant], folder: Path, *, rate_limit: bool = False) -> l
     for mutant in (*ensembles.STEPS, *mutants):
         mutant.write(repository)
     target = Target(
+        release=LOCAL_RELEASE,
         gpus=0,
         rate_limit=rate_limit,
         backends=LOCAL_BACKENDS,

@@ -44,10 +44,12 @@ def test_weights_beside_the_file_go_with_it(init: Init, builder: Builder, tmp_pa
 def test_a_younger_opset_and_ir_are_converted(init: Init, builder: Builder, tmp_path: Path) -> None:
     path = save(tmp_path, "rows", opset=24, ir=12)
     init(path)
-    assert builder("build", tmp_path / "rows.yaml", "--output", tmp_path / "out") == ""
+    command = ["build", tmp_path / "rows.yaml", "--output", tmp_path / "out"]
+    assert builder(*command, "--release", "24.10") == ""
     published = tmp_path / "out" / "rows" / "1" / "model.onnx"
     model = onnx.load(str(published))
     assert (model.opset_import[0].version, model.ir_version) == (21, 10)
+    assert read_manifest(tmp_path / "out")["spec"]["triton_release"] == "24.10"
     values = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
     wanted, got = (
         ort.InferenceSession(str(file), providers=["CPUExecutionProvider"]).run(None, {"x": values})

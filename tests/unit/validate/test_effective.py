@@ -27,7 +27,7 @@ def test_backend_from_the_file(write: Write) -> None:
     ):
         folder = name.partition(".")[2]
         root = write({f"{folder}/1/{name}": b""})
-        config = load_models(root)[folder].config
+        config = load_models(root, Target(release="24.10"))[folder].config
         assert (config.name, config.backend, config.platform) == (folder, backend, platform)
         assert config.default_model_filename == name
 

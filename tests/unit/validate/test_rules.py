@@ -128,6 +128,8 @@ def step(
     return f'step {{ model_name: "{model}" {number} {" ".join(maps)} }}\n'
 
 
+LABELS = 'output {{ name: "Y" data_type: TYPE_FP32 dims: [ 4 ] label_filename: "{}" }}'
+STATE = 'state {{ input_name: "S" output_name: "T" data_type: TYPE_FP32 dims: [ {} ] }}'
 XY = step({"X": "X"}, {"Y": "Y"})
 
 
@@ -161,8 +163,36 @@ CASES: dict[str, Case] = {
     "proto.unknown-field": Case(
         python('inputs { name: "X" }'), python("max_batch_size: 4"), at="inputs"
     ),
+    "artifact.negative-version": Case(
+        {"m/config.pbtxt": 'backend: "python"', "m/-1/model.py": MODEL_PY},
+        {"m/config.pbtxt": 'backend: "python"', "m/1/model.py": MODEL_PY},
+    ),
+    "metrics.tag": Case(
+        python('metric_tags { key: "a-b" value: "v" }'),
+        python('metric_tags { key: "a_b" value: "v" } metric_tags { key: "" value: "v" }'),
+    ),
+    "labels.escapes": Case(
+        {**python(LABELS.format("../n/labels.txt")), "n/labels.txt": "a\n"},
+        python(LABELS.format("labels.txt"), **{"labels.txt": "a\n"}),
+        Target(release="26.06"),
+    ),
+    "layout.loaded-by-name": Case(
+        {"  /config.pbtxt": 'backend: "python"', "  /1/model.py": MODEL_PY},
+        {"m/config.pbtxt": 'backend: "python"', "m/1/model.py": MODEL_PY},
+    ),
+    "state.dims": Case(
+        sequence(STATE.format("-2")), sequence(STATE.format("-1")), Target(release="24.10")
+    ),
+    "tensor.size": Case(
+        python(f"input {{ name: 'X' data_type: TYPE_FP32 dims: [ {1 << 40}, {1 << 40} ] }}"),
+        python(f"input {{ name: 'X' data_type: TYPE_FP32 dims: [ -1, {1 << 40}, {1 << 40} ] }}"),
+        Target(release="26.03"),
+    ),
     "proto.newer-field": Case(
-        python("model_metrics { }"), python("model_metrics { }"), Target(), at="model_metrics"
+        python("model_metrics { }"),
+        python("model_metrics { }"),
+        Target(release="24.10"),
+        at="model_metrics",
     ),
     "proto.enum": Case(python("input { data_type: FP32 }"), python(IO), at="input[0].data_type"),
     "proto.escape": Case(python(r'parameters { key: "\q" }'), python(r'parameters { key: "\\q" }')),
@@ -457,7 +487,7 @@ CASES: dict[str, Case] = {
             'model_metrics { metric_control { metric_identifier { family: "f" }'
             " histogram_options { buckets: 1 } } }"
         ),
-        Target(release="25.05"),
+        Target(release="24.11"),
     ),
     "metrics.buckets": Case(
         python('model_metrics { metric_control { metric_identifier { family: "f" } } }'),
@@ -465,7 +495,7 @@ CASES: dict[str, Case] = {
             'model_metrics { metric_control { metric_identifier { family: "f" }'
             " histogram_options { buckets: 1 } } }"
         ),
-        Target(release="25.05"),
+        Target(release="24.11"),
     ),
     "labels.file": Case(
         python('output { name: "Y" data_type: TYPE_FP32 dims: 1 label_filename: "l.txt" }'),
@@ -484,6 +514,7 @@ CASES: dict[str, Case] = {
             'output { name: "Y" data_type: TYPE_FP32 dims: 1 label_filename: "1/../l.txt" }',
             **{"l.txt": "cat"},
         ),
+        Target(release="24.10"),
     ),
     "optimization.ensemble": Case(ensemble(XY, more="optimization { }"), ensemble(XY)),
     "optimization.accelerator": Case(
@@ -574,7 +605,9 @@ CASES: dict[str, Case] = {
         onnx("", external(400), **{"1/weights.bin": bytes(399)}),
         onnx("", external(400), **{"1/weights.bin": bytes(400)}),
     ),
-    "onnx.release": Case(onnx("", graph(opset=22)), onnx("", graph(opset=21))),
+    "onnx.release": Case(
+        onnx("", graph(opset=22)), onnx("", graph(opset=21)), Target(release="24.10")
+    ),
     "onnx.batch-dim": Case(
         onnx(f"max_batch_size: 4 {IO}", graph([2, 4])), onnx(f"max_batch_size: 4 {IO}")
     ),
@@ -652,7 +685,7 @@ CASES: dict[str, Case] = {
     ),
     # TensorRT plans.
     "tensorrt.file": Case(plan(IO, **{"1/model.plan": b"junk" * 10}), plan(IO)),
-    "tensorrt.release": Case(plan(IO, version=(8, 6)), plan(IO)),
+    "tensorrt.release": Case(plan(IO, version=(8, 6)), plan(IO), Target(release="24.10")),
     "tensorrt.manifest-version": Case(
         plan(IO, **{"1/model.plan.json": '{"tensorrt_version": "10.7"}'}),
         plan(IO, **{"1/model.plan.json": '{"tensorrt_version": "10.5"}'}),
