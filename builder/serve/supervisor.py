@@ -3,7 +3,8 @@
     python -I supervisor.py '{"command": [...], "shm_prefix": "...", "log": "...", "folder": "..."}'
 
 It starts the server, prints its pid, and ends it (SIGTERM, later SIGKILL) when its standard input
-closes or its parent is gone. So a server never outlives whoever started it, even one killed with
+closes or its parent is gone. A number on that input says how many seconds the server then has
+between the two. So a server never outlives whoever started it, even one killed with
 SIGKILL. PR_SET_PDEATHSIG on the server alone would not do: it fires when the *thread* that
 started the child ends, and leaves the shared memory of the Python backend behind.
 """
@@ -22,6 +23,8 @@ from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 1.0
+_PRIVATE_UMASK = 0o077
+"""The Python backend makes its regions readable to all; with this, to its own user alone."""
 
 
 def remove_shared_memory(prefix: str) -> None:
@@ -66,6 +69,7 @@ def main(job: dict[str, object], parent: int) -> int:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=_PRIVATE_UMASK,
             preexec_fn=_die_with_supervisor,  # noqa: PLW1509 (this process has one thread)
         )
     print(server.pid, flush=True)
@@ -75,7 +79,8 @@ def main(job: dict[str, object], parent: int) -> int:
         readable, _, _ = select.select([sys.stdin, ended], [], [], _POLL_SECONDS)
         orphaned = os.getppid() != parent
         if orphaned or sys.stdin in readable:
-            _end(server, grace)
+            asked = sys.stdin.readline().strip() if sys.stdin in readable else ""
+            _end(server, float(asked) if asked else grace)
     _end_stubs(server.pid)
     remove_shared_memory(str(job["shm_prefix"]))
     if orphaned or os.getppid() != parent:
