@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from builder.publish.manifest import MANIFEST_NAME
+from builder.render.canary import write_canaries
 from builder.render.model_config import ModelConfig
 from builder.render.sources import copy_sources
 from builder.render.templates import render_config, render_template
@@ -19,7 +20,7 @@ def write_models(
     folder: Path,
     version: str,
 ) -> dict[str, str]:
-    """Configs, the files that they refer to, and Python stages.
+    """Configs, the files that they refer to, Python stages and canaries.
 
     Args:
         configs: The models.
@@ -47,6 +48,7 @@ def write_models(
         if config.kind == "ensemble":
             # Git keeps no empty folder, and Triton wants a version folder.
             (place / ".keep").touch()
+    write_canaries(named.values(), folder)
     return texts
 
 

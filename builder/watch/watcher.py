@@ -148,10 +148,9 @@ class Watcher:
         last, since = asker.last, asker.waiting_since
         if last is not None:
             self._refusing.setdefault(name, last.state == "refused")
-            if last.state == "dead":
-                return last.why
             if asker.failures >= 2 and not self._expected(watched):
-                return f"it refuses a request that it has answered: {last.why}"
+                dead = last.state == "dead"
+                return last.why if dead else f"it refuses what it has answered: {last.why}"
         if since is None:
             return ""
         # Of a first canary: since it was sent. Others' answers are a sign of life.
