@@ -23,8 +23,6 @@ from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 1.0
-_PRIVATE_UMASK = 0o077
-"""The Python backend makes its regions readable to all; with this, to its own user alone."""
 
 
 def remove_shared_memory(prefix: str) -> None:
@@ -32,6 +30,13 @@ def remove_shared_memory(prefix: str) -> None:
     for path in Path("/dev/shm").glob(f"{prefix}*"):  # noqa: S108 (Linux' place for them)
         with contextlib.suppress(OSError):
             path.unlink()
+
+
+def hide_shared_memory(prefix: str) -> None:
+    """Let nobody but their user read the regions: the Python backend sets mode 0644 itself."""
+    for path in Path("/dev/shm").glob(f"{prefix}*"):  # noqa: S108 (Linux' place for them)
+        with contextlib.suppress(OSError):
+            path.chmod(0o600)
 
 
 def _die_with_supervisor() -> None:
@@ -69,7 +74,6 @@ def main(job: dict[str, object], parent: int) -> int:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            umask=_PRIVATE_UMASK,
             preexec_fn=_die_with_supervisor,  # noqa: PLW1509 (this process has one thread)
         )
     print(server.pid, flush=True)
@@ -77,6 +81,7 @@ def main(job: dict[str, object], parent: int) -> int:
     orphaned = False
     while server.poll() is None:
         readable, _, _ = select.select([sys.stdin, ended], [], [], _POLL_SECONDS)
+        hide_shared_memory(str(job["shm_prefix"]))
         orphaned = os.getppid() != parent
         if orphaned or sys.stdin in readable:
             asked = sys.stdin.readline().strip() if sys.stdin in readable else ""

@@ -9,7 +9,7 @@ import time
 import urllib.request
 from collections.abc import Mapping, Sequence
 
-from builder.watch.shared_memory import PRIVATE_UMASK, remove_regions
+from builder.watch.shared_memory import hide_regions, remove_regions
 
 _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 0.2
@@ -80,7 +80,6 @@ class ServerProcess:
             env=self._environment,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            umask=PRIVATE_UMASK,
             preexec_fn=_die_with_parent,  # noqa: PLW1509 (nothing is locked at this time)
         )
         self.pid = self._process.pid
@@ -92,6 +91,7 @@ class ServerProcess:
                 self.stop(0.0)
                 raise StartError(f"tritonserver was not ready after {self._start_seconds:g} s")
             time.sleep(_POLL_SECONDS)
+        hide_regions(self._prefix)
 
     def _is_ready(self) -> bool:
         port = self._port("http-port", 8000)

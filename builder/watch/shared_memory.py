@@ -10,9 +10,6 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
-PRIVATE_UMASK = 0o077
-"""Regions are made with mode 0644: with this umask no other user of the machine can read them."""
-
 _FEATURE = "shared-memory"
 _OPTIONS = ("--grpc-restricted-protocol", "--http-restricted-api")
 _REGIONS = Path("/dev/shm")  # noqa: S108 (Linux' place for them)
@@ -32,6 +29,13 @@ def restrict(arguments: "Sequence[str]") -> "list[str]":
 def new_prefix() -> str:
     """A prefix of region names that nobody can guess."""
     return f"watched-{secrets.token_hex(8)}-"
+
+
+def hide_regions(prefix: str) -> None:
+    """Let nobody but their user read them: the Python backend sets mode 0644, whatever the umask."""
+    for path in _REGIONS.glob(f"{prefix}*"):
+        with contextlib.suppress(OSError):
+            path.chmod(0o600)
 
 
 def remove_regions(prefix: str) -> None:
