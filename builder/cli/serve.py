@@ -88,6 +88,8 @@ def serve(
     keeper = Keeper(
         server, repository, health, lambda text: say.print(text, markup=False), settings
     )
+    if watch and health_port:
+        check_free(health_port, "--health-port")
     with contextlib.suppress(_StopAsked), _stop_on_signals(), contextlib.ExitStack() as stack:
         try:
             with console.status(f"Loading {repository} ..."):
@@ -116,9 +118,12 @@ def _never(seconds: float) -> bool:
 
 
 def _listen(health: Health, host: str, port: int) -> HealthEndpoint:
-    if port:
-        check_free(port, "--health-port")
-    return HealthEndpoint(health, host, port)
+    try:
+        return HealthEndpoint(health, host, port)
+    except OSError as error:
+        raise ServerError(
+            f"port {port} can't be listened on: {error.strerror}; choose another --health-port"
+        ) from error
 
 
 def _print_models(console: Console, server: TritonServer, health_port: int | None) -> None:

@@ -32,7 +32,7 @@ def new_prefix() -> str:
 
 
 def hide_regions(prefix: str) -> None:
-    """Let nobody but their user read them: the Python backend sets mode 0644, whatever the umask."""
+    """Let nobody but their user read them: the Python backend sets mode 0644, umask or not."""
     for path in _REGIONS.glob(f"{prefix}*"):
         with contextlib.suppress(OSError):
             path.chmod(0o600)
