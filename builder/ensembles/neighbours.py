@@ -64,9 +64,9 @@ class Neighbours:
                 for config in configs:
                     if config.name == name:
                         inputs = {c.name: {t.name: t for t in c.inputs} for c in configs}
-                        maps = [(s.model_name, s.input_map) for s in config.steps]
+                        steps = [(s.model_name, s.input_map) for s in config.steps]
                         known = Known.of(config)
-                        return replace(known, inputs=_needed(known.inputs, maps, inputs))
+                        return replace(known, inputs=_needed(known.inputs, steps, inputs))
                     names.append(config.name)
             else:
                 names.append(recipe.spec.name)

@@ -7,6 +7,7 @@ from pathlib import Path
 from builder.publish.manifest import MANIFEST_NAME
 from builder.render.canary import write_canaries
 from builder.render.model_config import ModelConfig
+from builder.render.queues import bounded
 from builder.render.sources import copy_sources
 from builder.render.templates import render_config, render_template
 
@@ -33,7 +34,7 @@ def write_models(
         Model -> its `config.pbtxt`.
     """
     texts = {}
-    named = {config.name: config for config in configs}
+    named = {config.name: bounded(config) for config in configs}
     for config in (_pinned(config, named, int(version)) for config in named.values()):
         place = folder / config.name / version
         place.mkdir(parents=True, exist_ok=True)
