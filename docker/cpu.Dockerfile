@@ -21,8 +21,9 @@ COPY --from=install /opt/venv /opt/venv
 COPY docker/serve.py /opt/serve.py
 ENV PATH=/opt/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 USER 10001:10001
-EXPOSE 8000 8001 8002
+EXPOSE 8000 8001 8002 8003
+# 8003 asks the models; Triton's own health on 8000 stays true while one is dead.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=300s --retries=3 \
-    CMD ["python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/v2/health/ready', timeout=2)"]
+    CMD ["python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8003/v2/health/ready', timeout=2)"]
 ENTRYPOINT ["python3", "/opt/serve.py"]
 CMD ["/models"]

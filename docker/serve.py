@@ -1,9 +1,9 @@
-"""Entry point of the CPU image: become `tritonserver` on the repository given.
+"""Entry point of the CPU image: a watched `tritonserver` on the repository given.
 
     python3 serve.py /models [tritonserver arguments ...]
 
-Unlike `builder serve` it leaves nothing between the container's init and the server: its log is
-the container's log, and SIGTERM reaches it at once.
+The server's log is the container's log. What the watch does and the variables that set it:
+builder/watch/container.py.
 """
 
 import os
@@ -14,10 +14,11 @@ from typing import NoReturn
 
 from builder.errors import ServerError
 from builder.serve.layout import assemble
+from builder.watch.container import serve
 
 
-def main(arguments: list[str]) -> NoReturn:
-    """Replace this process by the server; exit status 2 when it can't be started."""
+def main(arguments: list[str]) -> int:
+    """Serve until SIGTERM; exit status 2 when it can't be started."""
     if not arguments:
         _fail("usage: serve.py REPOSITORY [tritonserver arguments ...]")
     repository, *extra = arguments
@@ -42,7 +43,7 @@ def main(arguments: list[str]) -> NoReturn:
         "LD_LIBRARY_PATH": layout.library_path,
         "PYTHONDONTWRITEBYTECODE": "1",  # the repository is mounted read-only
     }
-    os.execve(layout.binary, command, environment)  # noqa: S606 (there is no shell to avoid)
+    return serve(command, environment, layout.python_backends)
 
 
 def _fail(message: str) -> NoReturn:
@@ -51,4 +52,4 @@ def _fail(message: str) -> NoReturn:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from builder.arr_coc.facts import SourceFacts
 from builder.render.generation import ANSWER, REQUEST_OPTIONS
+from builder.render.inputs import answered
 from builder.render.model_config import (
     EnsembleStep,
     InstanceGroup,
@@ -192,7 +193,7 @@ class _Pipeline:
             kind="ensemble",
             name=self.spec.name,
             max_batch_size=1,
-            inputs=(*self.question, *REQUEST_OPTIONS),
+            inputs=answered((*self.question, *REQUEST_OPTIONS)),
             outputs=ANSWER,
             steps=(
                 step(

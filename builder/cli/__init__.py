@@ -11,6 +11,7 @@ from builder.cli.ask import ask
 from builder.cli.bench import bench
 from builder.cli.build import build
 from builder.cli.eval import evaluate
+from builder.cli.health import health
 from builder.cli.init import init
 from builder.cli.inspect import inspect
 from builder.cli.remove import remove
@@ -35,6 +36,7 @@ for _command in (
     validate,
     inspect,
     serve,
+    health,
     ask,
     bench,
     versions,

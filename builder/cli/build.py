@@ -75,6 +75,22 @@ def _models_table(report: BuildReport) -> Table:
     return table
 
 
+def _tell(console: Console, built: BuildReport) -> None:
+    """What was built, and what is worth knowing of it."""
+    if built.parity:
+        console.print(_parity_table(built.parity))
+    console.print(_models_table(built))
+    for model, outcome in built.precision.items():
+        console.print(variants_table(model, outcome))
+    for note in built.notes:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
+    for name in built.carried:
+        console.print(f"kept {name}: it was there and is not the builder's", highlight=False)
+    for name, number in built.members.items():
+        if number > 1:
+            console.print(f"{name}: version {number} answers", highlight=False)
+
+
 def build(
     spec: Annotated[Path, typer.Argument(metavar="SPEC", help="The spec file.")],
     output: Annotated[Path, typer.Option(metavar="DIR", help="The repository to write.")] = Path(
@@ -143,18 +159,7 @@ def build(
         built = Build(loaded, spec, output, steps, store, version).run(only)
         seconds = steps.seconds()
         bar.finish()
-    if built.parity:
-        console.print(_parity_table(built.parity))
-    console.print(_models_table(built))
-    for model, outcome in built.precision.items():
-        console.print(variants_table(model, outcome))
-    for note in built.notes:
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
-    for name in built.carried:
-        console.print(f"kept {name}: it was there and is not the builder's", highlight=False)
-    for name, number in built.members.items():
-        if number > 1:
-            console.print(f"{name}: version {number} answers", highlight=False)
+    _tell(console, built)
     advice = table().security_advice(loaded.triton_release)
     if advice:
         console.print(f"note: {advice}", highlight=False, markup=False, soft_wrap=True)

@@ -1,6 +1,7 @@
 """The models that an ensemble's steps may name: of the same build, else of the repository."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -59,9 +60,13 @@ class Neighbours:
         for recipe in self._recipes:
             # An ensemble's own config asks for others: only the one that is named is made.
             if recipe.stages() or recipe.spec.name == name or recipe.loads:
-                for config in recipe.configs():
+                configs = recipe.configs()
+                for config in configs:
                     if config.name == name:
-                        return Known.of(config)
+                        inputs = {c.name: {t.name: t for t in c.inputs} for c in configs}
+                        steps = [(s.model_name, s.input_map) for s in config.steps]
+                        known = Known.of(config)
+                        return replace(known, inputs=_needed(known.inputs, steps, inputs))
                     names.append(config.name)
             else:
                 names.append(recipe.spec.name)
@@ -71,7 +76,33 @@ class Neighbours:
             raise SpecError(
                 f"ensemble {asker}: there is no model '{name}'; there are {', '.join(there)}"
             )
-        return Known(info.max_batch_size, _by_name(info.inputs), _by_name(info.outputs))
+        maps = [(step.model, step.input_map) for step in info.steps]
+        inputs = {name: _by_name(other.inputs) for name, other in self._there.items()}
+        needed = _needed(_by_name(info.inputs), maps, inputs)
+        return Known(info.max_batch_size, needed, _by_name(info.outputs))
+
+
+def _needed(
+    own: Mapping[str, Tensor],
+    steps: Sequence[tuple[str, Mapping[str, str]]],
+    inputs: Mapping[str, Mapping[str, Tensor]],
+) -> dict[str, Tensor]:
+    """A model's inputs, required where a step of it requires them.
+
+    An ensemble's config says that all are optional where one is (`render.inputs`).
+
+    Args:
+        own: The inputs that its config has.
+        steps: Model and input map of each step; none where it is no ensemble.
+        inputs: Model -> its inputs.
+    """
+    required = {
+        outer
+        for model, names in steps
+        for inner, outer in names.items()
+        if inner in inputs.get(model, {}) and not inputs[model][inner].optional
+    }
+    return {n: replace(t, optional=t.optional and n not in required) for n, t in own.items()}
 
 
 def _by_name(tensors: Sequence[TensorInfo]) -> dict[str, Tensor]:

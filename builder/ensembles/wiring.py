@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from builder.errors import SpecError
+from builder.render.inputs import answered
 from builder.render.model_config import EnsembleStep as Step
 from builder.render.model_config import ModelConfig, Tensor
 from builder.spec.ensemble import Ensemble, EnsembleStep
@@ -175,7 +176,7 @@ class Wiring:
             kind="ensemble",
             name=self.spec.name,
             max_batch_size=self.max_batch_size,
-            inputs=tuple(self.inputs()),
+            inputs=answered(tuple(self.inputs())),
             outputs=tuple(self.outputs()),
             steps=tuple(
                 Step(step.model, dict(step.inputs), dict(step.outputs)) for step in self.steps

@@ -5,7 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from builder.publish.manifest import MANIFEST_NAME
+from builder.render.canary import write_canaries
 from builder.render.model_config import ModelConfig
+from builder.render.queues import bounded
 from builder.render.sources import copy_sources
 from builder.render.templates import render_config, render_template
 
@@ -19,7 +21,7 @@ def write_models(
     folder: Path,
     version: str,
 ) -> dict[str, str]:
-    """Configs, the files that they refer to, and Python stages.
+    """Configs, the files that they refer to, Python stages and canaries.
 
     Args:
         configs: The models.
@@ -32,7 +34,7 @@ def write_models(
         Model -> its `config.pbtxt`.
     """
     texts = {}
-    named = {config.name: config for config in configs}
+    named = {config.name: bounded(config) for config in configs}
     for config in (_pinned(config, named, int(version)) for config in named.values()):
         place = folder / config.name / version
         place.mkdir(parents=True, exist_ok=True)
@@ -47,6 +49,7 @@ def write_models(
         if config.kind == "ensemble":
             # Git keeps no empty folder, and Triton wants a version folder.
             (place / ".keep").touch()
+    write_canaries(named.values(), folder)
     return texts
 
 

@@ -74,11 +74,12 @@ def session_parameters(settings: spec.OnnxRuntime) -> dict[str, str]:
 
 def engine_parameters(engine: DecoderEngine) -> dict[str, str]:
     """Parameters of a Python stage that runs a decoder: cache, batching and threads."""
+    waiting = 2 * engine.slots if engine.max_waiting is None else engine.max_waiting
     return {
         "draft_tokens": str(engine.draft_tokens),
         "intra_op_thread_count": str(engine.intra_op_thread_count),
         "kv_cache_tokens": str(engine.kv_cache_tokens or 0),
-        "max_waiting": str(engine.max_waiting),
+        "max_waiting": str(waiting),
         "prefill_chunk": str(engine.prefill_chunk),
         "slots": str(engine.slots),
         "spinning": str(engine.spinning).lower(),

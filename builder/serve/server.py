@@ -22,6 +22,7 @@ from builder.serve import supervisor
 from builder.serve.layout import Layout, assemble, find_caches
 from builder.serve.log import summarize
 from builder.serve.ports import check_free, find_free
+from builder.watch.shared_memory import restrict
 
 _LOOPBACK = "127.0.0.1"
 _BIND_ATTEMPTS = 3
@@ -38,7 +39,7 @@ class TritonServer:
 
     Ports that are not given are free ones, so servers run side by side. The server ends with the
     `with` block or with this process, whatever ends first and however, and leaves no process,
-    shared memory or folder behind.
+    shared memory or folder behind. One that was stopped can be started again, at the same ports.
 
     Args:
         model_repository: folder of models.
@@ -47,11 +48,14 @@ class TritonServer:
         explicit: load nothing at the start (`--model-control-mode=explicit`); load and unload
             with `client.load_model(name, config=, files=)` and `client.unload_model(name)`.
         load: models to load at the start; implies `explicit`.
+        client_shared_memory: let clients register shared memory. Any region of the machine that
+            its user may write to can be named, the Python backend's own included.
         args: further arguments of `tritonserver`, last, so that they win.
         log_file: keep the log here; None: it ends with the server (`log_text` still has it).
         log_verbose: Triton's verbosity, 0 to 9.
         env: variables set for the server and its Python stages on top of ours.
         timeout: seconds until the server must be ready.
+        grace: seconds that requests under way get when it is stopped; then it is killed.
 
     Raises (on entering):
         ServerError: the repository, a port or a library is missing, a model does not load, or
@@ -68,11 +72,13 @@ class TritonServer:
         host: str = _LOOPBACK,
         explicit: bool = False,
         load: Sequence[str] = (),
+        client_shared_memory: bool = False,
         args: Sequence[str] = (),
         log_file: Path | str | None = None,
         log_verbose: int = 0,
         env: Mapping[str, str] | None = None,
         timeout: float = 120.0,
+        grace: float = _GRACE_SECONDS,
     ) -> None:
         self.model_repository = Path(model_repository)
         self.grpc_port = grpc_port or 0
@@ -90,14 +96,18 @@ class TritonServer:
         self._explicit = explicit or bool(load)
         self._load = tuple(load)
         self._args = tuple(args)
+        self._restricted = () if client_shared_memory else tuple(restrict(self._args))
         self._log_file = Path(log_file).resolve() if log_file else None
         self._log_verbose = log_verbose
         self._env = dict(env or {})
         self._timeout = timeout
+        self._grace = grace
         self._folder: Path | None = None
         self._process: subprocess.Popen[str] | None = None
         self._client: InferenceServerClient | None = None
         self._log = ""
+        self._log_start = 0
+        self._started = False
         self._caches: set[Path] | None = None
 
     def __enter__(self) -> Self:
@@ -162,7 +172,11 @@ class TritonServer:
 
     def log_summary(self) -> str:
         """One line for an error message: failing models and why, else the last errors."""
-        return summarize(self.log_text())
+        return summarize(self._own_log())
+
+    def _own_log(self) -> str:
+        """The log of the process that was started last."""
+        return self.log_text(since=self._log_start)
 
     def start(self) -> None:
         """Start and wait until every model is ready."""
@@ -180,15 +194,22 @@ class TritonServer:
             for attempt in range(1, _BIND_ATTEMPTS + 1):
                 self._launch(layout)
                 if self._wait_until_ready(last=attempt == _BIND_ATTEMPTS):
+                    self._started = True
+                    found = (self.grpc_port, self.http_port, self.metrics_port)
+                    self._asked_ports = dict(zip(self._asked_ports, found, strict=True))
                     return
                 self._end_process()
         except BaseException:
             self.stop()
             raise
 
-    def stop(self) -> None:
-        """End the server; safe to call twice."""
-        self._end_process()
+    def stop(self, grace: float | None = None) -> None:
+        """End the server; safe to call twice.
+
+        Args:
+            grace: Seconds that requests under way get before it is killed; None: its own.
+        """
+        self._end_process(grace)
         supervisor.remove_shared_memory(self.shm_prefix)
         if self._folder is not None:
             self._log = self.log_text()
@@ -214,8 +235,10 @@ class TritonServer:
         assert self._folder is not None
         log = self._log_path()
         assert log is not None
+        again = self._started and self._log_file is not None
         try:
-            log.write_bytes(b"")
+            with log.open("ab" if again else "wb") as file:
+                self._log_start = file.tell()
         except OSError as error:
             raise ServerError(f"log file {log} cannot be written: {error.strerror}") from error
         free = iter(find_free(3))
@@ -227,7 +250,7 @@ class TritonServer:
             "log": str(log),
             "folder": str(self._folder),
             "parent": os.getpid(),
-            "grace_seconds": _GRACE_SECONDS,
+            "grace_seconds": self._grace,
         }
         self._process = subprocess.Popen(  # noqa: S603 (our own script)
             [sys.executable, "-I", "-S", supervisor.__file__, json.dumps(job)],
@@ -255,7 +278,7 @@ class TritonServer:
             "http-address": self._host,
             "metrics-address": self._host,
             "http-thread-count": 2,
-            "exit-timeout-secs": int(_GRACE_SECONDS) - 2,
+            "exit-timeout-secs": max(int(self._grace) - 2, 1),
             "log-verbose": self._log_verbose,
         }
         command = [str(layout.binary), *(f"--{name}={value}" for name, value in options.items())]
@@ -266,7 +289,7 @@ class TritonServer:
         if self._explicit:
             command.append("--model-control-mode=explicit")
         command += [f"--load-model={name}" for name in self._load]
-        return [*command, *self._args]
+        return [*command, *self._restricted, *self._args]
 
     def _environment(self, layout: Layout) -> dict[str, str]:
         # The stub embeds Python and finds its packages through the first python3 on PATH.
@@ -290,10 +313,10 @@ class TritonServer:
         started = False
         while time.monotonic() < deadline:
             # With a taken port for metrics Triton goes on without them; with another it ends.
-            taken = ready_since is not None and _port_was_taken(self.log_text())
+            taken = ready_since is not None and _port_was_taken(self._own_log())
             if taken or self._process.poll() is not None:
                 drawn = None in self._asked_ports.values()
-                if drawn and not last and _port_was_taken(self.log_text()):
+                if drawn and not last and _port_was_taken(self._own_log()):
                     return False
                 raise ServerError(
                     f"tritonserver did not load {self.model_repository}: {self.log_summary()}"
@@ -308,14 +331,14 @@ class TritonServer:
                 ready_since is not None and time.monotonic() - ready_since > _ENDPOINTS_SECONDS
             ):
                 return True
-            started = ready_since is not None and _LAST_ENDPOINT in self.log_text()
+            started = ready_since is not None and _LAST_ENDPOINT in self._own_log()
             time.sleep(0.05)
         raise ServerError(
             f"tritonserver on {self.model_repository} was not ready after "
             f"{self._timeout:g} seconds: {self.log_summary()}"
         )
 
-    def _end_process(self) -> None:
+    def _end_process(self, grace: float | None = None) -> None:
         if self._client is not None:
             self._client.close()
             self._client = None
@@ -325,6 +348,8 @@ class TritonServer:
         assert process.stdin is not None
         assert process.stdout is not None
         with contextlib.suppress(OSError):
+            if grace is not None:
+                process.stdin.write(f"{grace}\n")
             process.stdin.close()  # the supervisor ends the server
         process.wait()
         process.stdout.close()

@@ -3,7 +3,8 @@
     python -I supervisor.py '{"command": [...], "shm_prefix": "...", "log": "...", "folder": "..."}'
 
 It starts the server, prints its pid, and ends it (SIGTERM, later SIGKILL) when its standard input
-closes or its parent is gone. So a server never outlives whoever started it, even one killed with
+closes or its parent is gone. A number on that input says how many seconds the server then has
+between the two. So a server never outlives whoever started it, even one killed with
 SIGKILL. PR_SET_PDEATHSIG on the server alone would not do: it fires when the *thread* that
 started the child ends, and leaves the shared memory of the Python backend behind.
 """
@@ -29,6 +30,13 @@ def remove_shared_memory(prefix: str) -> None:
     for path in Path("/dev/shm").glob(f"{prefix}*"):  # noqa: S108 (Linux' place for them)
         with contextlib.suppress(OSError):
             path.unlink()
+
+
+def hide_shared_memory(prefix: str) -> None:
+    """Let nobody but their user read the regions: the Python backend sets mode 0644 itself."""
+    for path in Path("/dev/shm").glob(f"{prefix}*"):  # noqa: S108 (Linux' place for them)
+        with contextlib.suppress(OSError):
+            path.chmod(0o600)
 
 
 def _die_with_supervisor() -> None:
@@ -73,9 +81,11 @@ def main(job: dict[str, object], parent: int) -> int:
     orphaned = False
     while server.poll() is None:
         readable, _, _ = select.select([sys.stdin, ended], [], [], _POLL_SECONDS)
+        hide_shared_memory(str(job["shm_prefix"]))
         orphaned = os.getppid() != parent
         if orphaned or sys.stdin in readable:
-            _end(server, grace)
+            asked = sys.stdin.readline().strip() if sys.stdin in readable else ""
+            _end(server, float(asked) if asked else grace)
     _end_stubs(server.pid)
     remove_shared_memory(str(job["shm_prefix"]))
     if orphaned or os.getppid() != parent:

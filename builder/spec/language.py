@@ -31,8 +31,11 @@ class DecoderEngine(Strict):
     slots: Annotated[int, Field(ge=1, le=1024)] = Field(
         default=8, description="Requests that are answered at the same time."
     )
-    max_waiting: Annotated[int, Field(ge=0)] = Field(
-        default=256, description="Requests that may wait for a slot; more are refused."
+    max_waiting: Annotated[int, Field(ge=0)] | None = Field(
+        default=None,
+        description="Requests that may wait for a slot; more are refused as UNAVAILABLE, with the "
+        "seconds after which to try again. null: twice the slots, so that nobody waits for much "
+        "longer than two answers take.",
     )
     kv_cache_tokens: PositiveInt | None = Field(
         default=None,

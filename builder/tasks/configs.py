@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from builder.render.inputs import answered
 from builder.render.model_config import (
     EnsembleStep,
     InstanceGroup,
@@ -85,7 +86,7 @@ def ensemble(
         kind="ensemble",
         name=name,
         max_batch_size=max_batch_size,
-        inputs=tuple(inputs),
+        inputs=answered(inputs),
         outputs=tuple(outputs),
         steps=tuple(steps),
     )

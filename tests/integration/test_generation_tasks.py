@@ -24,6 +24,7 @@ from builder.spec.task import TaskSpec
 from examples.tiny.generation import make_causal, make_seq2seq, make_whisper
 from tests.integration.conftest import Steps
 from tests.integration.generation_client import ask_all, infer_all, infer_rows
+from tests.integration.subsets import count_answers
 
 Serve = Callable[..., TritonServer]
 TOKENS = 16
@@ -73,7 +74,7 @@ def build(folder: Path, name: str, task: str, checkpoint: str, **keys: Any) -> P
 
 
 @pytest.fixture(scope="module")
-def server(checkpoints: Path, serve_repository: Serve) -> Iterator[str]:
+def running(checkpoints: Path, serve_repository: Serve) -> Iterator[TritonServer]:
     generation = {
         "slots": 4,
         "prefill_chunk": 8,
@@ -98,7 +99,12 @@ def server(checkpoints: Path, serve_repository: Serve) -> Iterator[str]:
             if model.is_dir():
                 shutil.copytree(model, together / model.name)
     with serve_repository(together) as running:
-        yield running.grpc_url
+        yield running
+
+
+@pytest.fixture
+def server(running: TritonServer) -> str:
+    return running.grpc_url
 
 
 class Source:
@@ -273,3 +279,12 @@ def test_speech_to_text_is_that_of_generate(server: str, checkpoints: Path) -> N
         ]
     with pytest.raises(InferenceServerException, match=r"AUDIO has 1\.0 seconds at 16000 Hz; at"):
         infer_all(server, "whisper", [{"AUDIO": [0.0] * 16001}], "TEXT")
+
+
+@pytest.mark.parametrize(
+    ("model", "required"), [("t5", {"TEXT"}), ("marian", {"TEXT"}), ("whisper", {"AUDIO"})]
+)
+def test_every_subset_of_the_inputs_is_answered(
+    running: TritonServer, model: str, required: set[str]
+) -> None:
+    assert count_answers(running, model, required) == (64, 64)

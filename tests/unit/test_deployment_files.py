@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCKER = ROOT / "docker"
 DOCKERFILES = sorted(DOCKER.glob("*.Dockerfile"))
 STAGES = sorted((ROOT / "builder" / "runtime").rglob("*.py"))
+WATCH = sorted((ROOT / "builder" / "watch").rglob("*.py"))
 SERVERS = ("server-cpu", "server-gpu")
 
 
@@ -95,7 +96,8 @@ def test_a_server_has_what_triton_needs(services: dict[str, dict[str, Any]], nam
     server = services[name]
     assert server["shm_size"]  # tensors of the Python backend
     assert any("/tmp:" in mount and "exec" in mount for mount in server["tmpfs"])  # its stub
-    assert "/v2/health/ready" in server["healthcheck"]["test"][-1]
+    # The watch's, not Triton's own, which stays true while a model can't answer.
+    assert ":8003/v2/health/ready" in server["healthcheck"]["test"][-1]
     (models,) = server["volumes"]
     assert models["target"] == "/models"
     assert models["read_only"] is True
@@ -305,7 +307,42 @@ NEWER: dict[str, set[str]] = {
 }
 
 
-@pytest.mark.parametrize("path", STAGES, ids=lambda path: f"{path.parent.name}/{path.name}")
+@pytest.mark.parametrize("requirements", ["requirements-serve.txt", "requirements-gpu.txt"])
+def test_an_image_has_every_package_that_the_watch_imports(requirements: str) -> None:
+    assert WATCH
+    provided = {*pins(requirements), "grpc", "builder"}
+    assert "tritonclient" in provided
+    for path in WATCH:
+        for module, _ in imported(path):
+            package = module.partition(".")[0]
+            assert package in provided | sys.stdlib_module_names, (path, module)
+            assert package != "builder" or module.startswith("builder.watch"), (path, module)
+
+
+def test_the_watch_runs_where_nothing_else_of_the_builder_is(tmp_path: Path) -> None:
+    """As the GPU image has it: the entry point, and beside it the package."""
+    shutil.copy(DOCKER / "watch.py", tmp_path)
+    (tmp_path / "builder").mkdir()
+    shutil.copy(ROOT / "builder" / "__init__.py", tmp_path / "builder")
+    shutil.copytree(ROOT / "builder" / "watch", tmp_path / "builder" / "watch")
+    command = [sys.executable, str(tmp_path / "watch.py"), "/bin/false", "--model-repository=/none"]
+    ports = {"WATCH_HEALTH_PORT": "0"}
+    for environment, status, said in (
+        ({}, 1, "watch: tritonserver ended with status 1; see its log"),
+        ({"WATCH_DEADLINE": "soon"}, 2, "WATCH_DEADLINE is 'soon'; it must be a number"),
+    ):
+        done = subprocess.run(
+            command,
+            env={**os.environ, **ports, **environment, "PYTHONPATH": ""},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, said in done.stderr) == (status, True), done.stderr
+
+
+@pytest.mark.parametrize("path", [*STAGES, *WATCH], ids=lambda p: f"{p.parent.name}/{p.name}")
 def test_a_stage_runs_on_the_python_of_the_gpu_image(path: Path) -> None:
     """The images of the table's oldest releases, still built for, have Python 3.10."""
     ast.parse(path.read_text(), feature_version=(3, 10))

@@ -43,7 +43,11 @@ class DynamicBatching(Strict):
     default_priority_level: Microseconds = Field(
         default=0, description="Level of a request that does not say."
     )
-    default_queue_policy: QueuePolicy | None = None
+    default_queue_policy: QueuePolicy | None = Field(
+        default=None,
+        description="null: a request that has waited for 30 s is refused as UNAVAILABLE. {}: none "
+        "ever is.",
+    )
     priority_queue_policy: dict[PositiveInt, QueuePolicy] = Field(
         default_factory=dict, description="Level -> its policy, in place of the default one."
     )

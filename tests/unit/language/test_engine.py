@@ -1,6 +1,7 @@
 """The engine over a real decoder: nothing that shares batch, cache or step changes a token."""
 
 import random
+import re
 import time
 from pathlib import Path
 
@@ -189,7 +190,8 @@ def test_the_line_is_bounded(start_engine: StartEngine, reference: Reference) ->
     for sink in sinks:
         try:
             engine.submit(Request(1, max_tokens=60).generation(reference, sink))
-        except BusyError:
+        except BusyError as busy:
+            assert re.search(r"full \(2 requests wait\); try again in about \d+ s", str(busy))
             refused += 1
             sink.done.set()
     assert refused >= 4

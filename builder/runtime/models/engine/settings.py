@@ -29,6 +29,17 @@ def config_values(config: Mapping[str, Any]) -> dict[str, str]:
     return {**values, **json.loads(own.read_text())} if own.is_file() else values
 
 
+def required_inputs(config: Mapping[str, Any]) -> list[str]:
+    """Inputs that a request must have. Triton counts inputs: where some are optional, a request
+    that lacks one of these and has one of those gets through to the model."""
+    return [tensor["name"] for tensor in config["input"] if not tensor.get("optional")]
+
+
+def missing_input(name: str) -> str:
+    """The sentence for a client that left one of them out."""
+    return f"the input {name} is missing"
+
+
 @dataclass(frozen=True)
 class WarmUp:
     """Shapes that are run at load, so that no request pays for preparing them.

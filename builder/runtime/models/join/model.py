@@ -16,7 +16,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from tokenizers import Tokenizer
 
-from ..engine.settings import config_values
+from ..engine.settings import config_values, missing_input
 from ..tokenize.texts import TextEncoder, TextError, decoded_texts, padded
 from .groups import groups
 
@@ -70,6 +70,8 @@ class TritonPythonModel:
 
     def _rows(self, request: Any) -> list[Any]:
         texts, *pairs = (_texts(request, name) for name in self._inputs)
+        if texts is None:
+            raise TextError(missing_input(self._inputs[0]))
         seconds = pairs[0] if pairs and pairs[0] is not None else [None] * len(texts)
         return [
             self._encoder.encoding(text, pair or None)

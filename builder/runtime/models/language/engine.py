@@ -1,5 +1,6 @@
 """The generation loop: requests join and leave the running batch at every token."""
 
+import math
 import threading
 import time
 from collections import deque
@@ -17,6 +18,9 @@ from .prefix import SharedPrefix
 
 EXTRA_ROWS = 2
 """Rows of the cache beside the slots: one where a prompt is prefilled, one for the prefix."""
+
+_NEWEST_SHARE = 0.1
+"""How much the newest answer says of the seconds that one takes."""
 
 _LINE_PERIOD = 0.1
 """Seconds between two looks for clients that left the line: each costs a message to the server."""
@@ -82,6 +86,7 @@ class Engine:
         self._joining: Generation | None = None
         self._waiting: deque[Generation] = deque()
         self._line_checked = 0.0
+        self._answer_seconds = 1.0
         self._wake = threading.Condition()
         self._stopping = False
         self.stats = EngineStats(blocks_total=self._cache.total_blocks)
@@ -100,7 +105,7 @@ class Engine:
             if len(self._waiting) >= self._settings.max_waiting:
                 raise BusyError(
                     f"the language stage is full ({len(self._waiting)} requests wait); "
-                    "try again later"
+                    f"try again in about {self._retry_seconds()} s"
                 )
             self._waiting.append(generation)
             self._wake.notify()
@@ -109,6 +114,11 @@ class Engine:
     def alive(self) -> bool:
         """Whether requests are still answered: its thread runs, and is not to end."""
         return self._thread.is_alive() and not self._stopping
+
+    def _retry_seconds(self) -> int:
+        """Seconds until half of the line has gone, as fast as the last answers went."""
+        line = len(self._waiting) / (2.0 * self._settings.slots)
+        return max(1, math.ceil(line * self._answer_seconds))
 
     def stop(self, timeout: float = 30.0) -> None:
         """Let running answers end, refuse new ones, and join the thread.
@@ -331,6 +341,9 @@ class Engine:
     def _finish(self, generation: Generation, reason: str) -> None:
         self.stats.finished += 1
         self.stats.cancelled += reason in {"cancelled", "timeout"}
+        if generation.started:
+            took = time.monotonic() - generation.started
+            self._answer_seconds += _NEWEST_SHARE * (took - self._answer_seconds)
         try:
             generation.finish(reason)
         except Exception as error:

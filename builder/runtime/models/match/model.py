@@ -8,7 +8,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from tokenizers import Tokenizer
 
-from ..engine.settings import config_values
+from ..engine.settings import config_values, missing_input, required_inputs
 from ..tokenize.texts import TextEncoder, TextError, decoded_texts
 from .vectors import TextVectors, picture_scores
 
@@ -31,6 +31,7 @@ class TritonPythonModel:
             int(value["pad_token_id"]),
             truncate=value["long_text"] == "truncate",
         )
+        self._required = required_inputs(config)
         self._template = value["template"]
         self._text_model = value["text_model"]
         self._batch = int(value["text_batch"])
@@ -53,6 +54,9 @@ class TritonPythonModel:
         return responses
 
     def _answer(self, request: Any) -> Any:
+        for name in self._required:
+            if pb_utils.get_input_tensor_by_name(request, name) is None:
+                raise TextError(missing_input(name))
         pictures = pb_utils.get_input_tensor_by_name(request, "image_embeds").as_numpy()
         labels = _strings(request, "LABELS")
         if labels.shape[-1] == 0:

@@ -10,7 +10,7 @@ import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from ..engine.settings import config_values
+from ..engine.settings import config_values, missing_input, required_inputs
 from ..language.options import GenerationOptions, OptionError
 from ..language.session import instance_device
 from .loop import Row, generate
@@ -34,6 +34,7 @@ class TritonPythonModel:
         value = config_values(config)
         folder = Path(args["model_repository"]) / args["model_version"]
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._required = required_inputs(config)
         self._pad = int(value["pad_token_id"])
         self._max_tokens = int(value["max_tokens"])
         self._default_tokens = int(value["default_max_tokens"])
@@ -62,6 +63,9 @@ class TritonPythonModel:
 
     def _options(self, request: Any) -> list[GenerationOptions]:
         """The options of each row of a request."""
+        for name in self._required:
+            if _tensor(request, name) is None:
+                raise OptionError(missing_input(name))
         states = _tensor(request, "encoder_hidden_states")
         assert states is not None
         count = len(states)

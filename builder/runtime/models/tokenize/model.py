@@ -8,7 +8,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from tokenizers import Tokenizer
 
-from ..engine.settings import config_values
+from ..engine.settings import config_values, missing_input
 from .texts import TextEncoder, TextError, decoded_texts
 from .windows import WindowEncoder
 
@@ -55,6 +55,8 @@ class TritonPythonModel:
 
     def _tokenize(self, request: Any) -> Any:
         texts, *pairs = (_texts(request, name) for name in self._inputs)
+        if texts is None:
+            raise TextError(missing_input(self._inputs[0]))
         found = self._encoder.tensors(texts, pairs[0] if pairs else None)
         return pb_utils.InferenceResponse(
             [pb_utils.Tensor(name, np.ascontiguousarray(found[name])) for name in self._outputs]
