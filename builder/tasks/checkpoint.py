@@ -24,8 +24,31 @@ from builder.spec.task import TaskCheckpoint
 
 _SHAPING = {".json", ".safetensors", ".txt", ".model", ".jinja", ".py"}
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
-# Families whose positions start behind the padding id.
-_SHIFTED_POSITIONS = {"roberta", "xlm-roberta", "camembert", "mpnet", "longformer"}
+# Families of transformers 5 whose positions start behind the padding id, so that their table has
+# fewer places than rows: `create_position_ids_from_input_ids` in their modeling files. (FSMT's too,
+# but its table is that much longer.)
+_SHIFTED_POSITIONS = {
+    "altclip_text_model",
+    "bridgetower_text_model",
+    "camembert",
+    "clap_text_model",
+    "data2vec-text",
+    "esm",
+    "ibert",
+    "layoutlmv3",
+    "lilt",
+    "longformer",
+    "luke",
+    "markuplm",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+}
+_SHIFTED_PADDING = 1
+"""The padding id of those families where a config says none."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +135,8 @@ class CheckpointFiles:
         """The longest text that positions and tokenizer allow; None: no bound is known."""
         positions = getattr(self.config, "max_position_embeddings", None)
         if positions and self.config.model_type in _SHIFTED_POSITIONS:
-            positions -= int(self.config.pad_token_id) + 1
+            padding = self.config.pad_token_id
+            positions -= int(_SHIFTED_PADDING if padding is None else padding) + 1
         bounds = [int(n) for n in (positions, tokenizer.model_max_length) if n and n < 1_000_000]
         return min(bounds) if bounds else None
 
