@@ -3,12 +3,14 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from builder.errors import CheckpointError, SpecError
 from builder.onnx_models.config import model_config
 from builder.onnx_models.examples import Example, find_example
 from builder.onnx_models.fit import write_fitted
 from builder.onnx_models.parity import verify, why_not_batched
+from builder.onnx_models.process import Bounds, run_bounded
 from builder.onnx_models.ranges import integer_ranges
 from builder.onnx_models.signature import GraphTensor, read_signature
 from builder.onnx_models.source import Level, OnnxSource, open_session, open_source
@@ -95,8 +97,7 @@ class OnnxBuild:
                 folder,
                 batched=bool(spec.model.max_batch_size),
             )
-            with artifact_errors(spec.name):
-                rows = self._verify(source, folder / "model.onnx")
+            rows = self._verify(folder / "model.onnx")
             require_parity(rows)
             progress.step("validate")
             require_valid(staging.path, spec.triton_release)
@@ -129,62 +130,83 @@ class OnnxBuild:
                 )
         return source
 
-    def _verify(self, source: OnnxSource, published: Path) -> list[ParityRow]:
-        spec = self._spec
-        original = open_session(source.path, Level.ORT_DISABLE_ALL)
+    def _verify(self, published: Path) -> list[ParityRow]:
+        wanted = self._spec.verify
+        bounds = Bounds.of(self._path, wanted.seconds, wanted.memory_gib)
+        call = f"{__name__}:verified_rows"
+        rows: list[ParityRow] = run_bounded(call, self._path, bounds, published, self._spec)
+        return rows
+
+
+def verified_rows(path: Path, published: Path, spec: OnnxSpec) -> list[ParityRow]:
+    """Parity of what is published with its source; for a process of its own.
+
+    Args:
+        path: The source.
+        published: The file in the staged repository.
+        spec: The spec.
+
+    Raises:
+        BuilderError: one of them does not run, or the spec does not suit them.
+    """
+    source = open_source(path)
+    source.check_whole()
+    original = open_session(path, Level.ORT_DISABLE_ALL)
+    with artifact_errors(spec.name):
         served = open_session(published, _LEVELS[spec.model.onnxruntime.graph_optimization])
-        signature = read_signature(original, str(source.path))
-        batched = bool(spec.model.max_batch_size)
-        known = (*signature.inputs, *signature.optional)
-        tensors = tuple(_merged(spec.inputs, known, batched=batched))
-        missing = {t.name for t in signature.inputs} - {t.name for t in tensors}
-        if missing:
-            raise SpecError(f"inputs: the graph's input '{min(missing)}' is missing; add it")
-        self._check_outputs(read_signature(served, spec.name).outputs, batched=batched)
-        fed = tuple(tensor for tensor in tensors if not tensor.optional)
-        example = self._example(source, original, fed)
-        outputs = [tensor.name for tensor in spec.outputs]
-        if batched:
-            why_not = why_not_batched(served, example, outputs)
-            if why_not:
-                raise SpecError(
-                    f"max_batch_size {spec.model.max_batch_size}: requests can't be joined, "
-                    f"{why_not}; set max_batch_size: 0 and write the first dim into dims"
-                )
-        rows = [1, 2, 5] if batched else [None]
-        return verify(
-            spec.name,
-            original,
-            served,
-            example,
-            outputs,
-            [row for row in rows if row is None or row <= spec.model.max_batch_size],
-            spec.tolerance,
-            random=spec.verify.random,
-        )
+    signature = read_signature(original, str(path))
+    batched = bool(spec.model.max_batch_size)
+    known = (*signature.inputs, *signature.optional)
+    tensors = tuple(_merged(spec.inputs, known, batched=batched))
+    missing = {t.name for t in signature.inputs} - {t.name for t in tensors}
+    if missing:
+        raise SpecError(f"inputs: the graph's input '{min(missing)}' is missing; add it")
+    _check_outputs(spec, read_signature(served, spec.name).outputs, batched=batched)
+    fed = tuple(tensor for tensor in tensors if not tensor.optional)
+    example = _example(spec, source, original, fed)
+    outputs = [tensor.name for tensor in spec.outputs]
+    if batched:
+        why_not = why_not_batched(served, example, outputs)
+        if why_not:
+            raise SpecError(
+                f"max_batch_size {spec.model.max_batch_size}: requests can't be joined, "
+                f"{why_not}; set max_batch_size: 0 and write the first dim into dims"
+            )
+    rows = [1, 2, 5] if batched else [None]
+    return verify(
+        spec.name,
+        original,
+        served,
+        example,
+        outputs,
+        [row for row in rows if row is None or row <= spec.model.max_batch_size],
+        spec.tolerance,
+        random=spec.verify.random,
+    )
 
-    def _check_outputs(self, known: tuple[GraphTensor, ...], *, batched: bool) -> None:
-        """Triton wants the dims of outputs to be exactly the ones of the session."""
-        found = {tensor.name: tensor for tensor in known}
-        for tensor in self._spec.outputs:
-            if tensor.name not in found:
-                raise SpecError(
-                    f"outputs: '{tensor.name}' is of a type that Triton can't serve; leave it out"
-                )
-            own = found[tensor.name].spec(batched=batched)
-            if own.dims != tensor.dims or own.data_type != tensor.data_type:
-                raise SpecError(
-                    f"output '{tensor.name}' is {own.data_type} {own.dims} in the graph, not "
-                    f"{tensor.data_type} {tensor.dims}; write that into the spec"
-                )
 
-    def _example(
-        self, source: OnnxSource, session: object, tensors: tuple[GraphTensor, ...]
-    ) -> Example:
-        spec = self._spec
-        integers = [tensor.name for tensor in tensors if "INT" in tensor.data_type]
-        ranges = {**integer_ranges(source.model, integers), **spec.verify.ranges}
-        return find_example(session, tensors, spec.verify.dims, ranges, str(source.path))
+def _check_outputs(spec: OnnxSpec, known: tuple[GraphTensor, ...], *, batched: bool) -> None:
+    """Triton wants the dims of outputs to be exactly the ones of the session."""
+    found = {tensor.name: tensor for tensor in known}
+    for tensor in spec.outputs:
+        if tensor.name not in found:
+            raise SpecError(
+                f"outputs: '{tensor.name}' is of a type that Triton can't serve; leave it out"
+            )
+        own = found[tensor.name].spec(batched=batched)
+        if own.dims != tensor.dims or own.data_type != tensor.data_type:
+            raise SpecError(
+                f"output '{tensor.name}' is {own.data_type} {own.dims} in the graph, not "
+                f"{tensor.data_type} {tensor.dims}; write that into the spec"
+            )
+
+
+def _example(
+    spec: OnnxSpec, source: OnnxSource, session: Any, tensors: tuple[GraphTensor, ...]
+) -> Example:
+    integers = [tensor.name for tensor in tensors if "INT" in tensor.data_type]
+    ranges = {**integer_ranges(source.model, integers), **spec.verify.ranges}
+    return find_example(session, tensors, spec.verify.dims, ranges, str(source.path))
 
 
 def _merged(
