@@ -16,6 +16,7 @@ from transformers.utils.constants import (
 )
 from transformers.utils.hub import cached_file
 
+from builder.arr_coc.bounds import refuse_absurd_sizes
 from builder.arr_coc.prompt import PromptFormat
 from builder.errors import CheckpointError
 from builder.spec.models import Checkpoint, CheckpointSource
@@ -95,6 +96,8 @@ def checkpoint_errors(source: str) -> Iterator[None]:
     except Exception as error:
         lines = str(error).strip().splitlines()
         first = lines[0] if lines else type(error).__name__
+        if isinstance(error, ArithmeticError):
+            first = f"values of its config.json do not go together ({first})"
         raise CheckpointError(f"checkpoint {source} does not load: {first}") from error
 
 
@@ -181,6 +184,7 @@ def load_facts(checkpoint: Checkpoint, base: Path) -> SourceFacts:
     """
     source = resolve_source(checkpoint, base)
     with checkpoint_errors(source):
+        refuse_absurd_sizes(source, checkpoint.revision)
         config = AutoConfig.from_pretrained(source, **hub_options(checkpoint))
         if config.model_type not in SUPPORTED:
             raise CheckpointError(

@@ -37,12 +37,14 @@ def init(
     if source.lower().endswith(".onnx"):
         _write(*_onnx_file(folder, name, base), output)
         return
+    from builder.arr_coc.checkpoint import refuse_pickles
     from builder.arr_coc.facts import SUPPORTED
     from builder.spec.task import TaskCheckpoint
     from builder.tasks.checkpoint import open_checkpoint
 
     written = os.path.relpath(folder, base) if local else source
     files = open_checkpoint(TaskCheckpoint(path=written), base)
+    refuse_pickles(files.source)
     if files.config.model_type in SUPPORTED:
         name = name or "arr_coc"
         text = _pipeline(name, written, base, folder)

@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoTokenizer
 from transformers.utils.hub import cached_file
 
+from builder.arr_coc.bounds import refuse_absurd_sizes
 from builder.arr_coc.checkpoint import refuse_pickles, source_hashes
 from builder.arr_coc.facts import (
     checkpoint_errors,
@@ -208,5 +209,6 @@ def open_checkpoint(checkpoint: TaskCheckpoint, base: Path) -> CheckpointFiles:
     checkpoint = pinned(checkpoint, base)
     source = resolve_source(checkpoint, base)
     with checkpoint_errors(source):
+        refuse_absurd_sizes(source, checkpoint.revision)
         config = AutoConfig.from_pretrained(source, **hub_options(checkpoint))
     return CheckpointFiles(source, config, checkpoint, base)
