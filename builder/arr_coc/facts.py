@@ -15,6 +15,7 @@ from transformers.utils.constants import (
 from transformers.utils.hub import cached_file
 
 from builder.arr_coc.prompt import PromptFormat
+from builder.checkpoint.bounds import refuse_absurd_sizes
 from builder.checkpoint.hub import checkpoint_errors, hub_options, resolve_source
 from builder.errors import CheckpointError
 from builder.spec.models import Checkpoint
@@ -102,6 +103,7 @@ def load_facts(checkpoint: Checkpoint, base: Path) -> SourceFacts:
     """
     source = resolve_source(checkpoint, base)
     with checkpoint_errors(source):
+        refuse_absurd_sizes(source, checkpoint.revision)
         config = AutoConfig.from_pretrained(source, **hub_options(checkpoint))
         if config.model_type not in SUPPORTED:
             raise CheckpointError(

@@ -53,6 +53,8 @@ def checkpoint_errors(source: str) -> Iterator[None]:
     except Exception as error:
         lines = str(error).strip().splitlines()
         first = lines[0] if lines else type(error).__name__
+        if isinstance(error, ArithmeticError):
+            first = f"values of its config.json do not go together ({first})"
         raise CheckpointError(f"checkpoint {source} does not load: {first}") from error
 
 

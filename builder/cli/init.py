@@ -46,10 +46,12 @@ def init(
         return
     from builder.arr_coc.facts import SUPPORTED
     from builder.checkpoint.files import open_checkpoint
+    from builder.checkpoint.pickles import refuse_pickles
     from builder.spec.task import TaskCheckpoint
 
     written = os.path.relpath(folder, base) if local else source
     files = open_checkpoint(TaskCheckpoint(path=written), base)
+    refuse_pickles(files.source)
     if files.config.model_type in SUPPORTED:
         name = name or "arr_coc"
         text = _pipeline(name, written, base, folder)

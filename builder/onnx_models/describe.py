@@ -7,6 +7,7 @@ from pathlib import Path
 
 from builder.onnx_models.examples import Example, find_example
 from builder.onnx_models.parity import is_random, why_not_batched
+from builder.onnx_models.process import Bounds, run_bounded
 from builder.onnx_models.ranges import integer_ranges
 from builder.onnx_models.signature import GraphSignature, GraphTensor, read_signature
 from builder.onnx_models.source import Level, OnnxSource, open_session, open_source
@@ -75,6 +76,7 @@ def describe(path: Path) -> Described:
     """
     source = open_source(path)
     source.check()
+    source.check_whole()
     session = open_session(path, Level.ORT_ENABLE_ALL)
     signature = read_signature(session, str(path))
     integers = [t.name for t in signature.inputs if "INT" in t.data_type]
@@ -107,6 +109,13 @@ def spec_text(path: Path, name: str, written: str) -> str:
     Raises:
         CheckpointError: it can't be served.
     """
+    open_source(path).check()  # what needs no run is said at once
+    text: str = run_bounded(f"{__name__}:_spec_text", path, Bounds.of(path), name, written)
+    return text
+
+
+def _spec_text(path: Path, name: str, written: str) -> str:
+    """`spec_text`, in a process of its own."""
     found = describe(path)
     first = {t.dims[0] for t in found.signature.inputs if t.dims} if not found.why_not else set()
     sizes = {key: size for key, size in found.example.dims.items() if key not in first}

@@ -12,6 +12,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from builder.errors import CheckpointError
+from builder.onnx_models.process import said
 from builder.onnx_models.ranges import Range
 from builder.onnx_models.signature import GraphTensor
 
@@ -29,7 +30,7 @@ _WORDS: Final = ("monday", "tuesday", "a", "Triton", "", "ünïcode", "the quick
 _SIZES: Final = (16, 32, 64, 48, 224, 320, 512, 256, 576, 128, 8, 4, 3, 2, 1)
 _SINGLE: Final = (1, 2, 16, 64, 512, 256, 576, 224)
 _MOST_ELEMENTS: Final = 1 << 22
-_SECONDS: Final = 60.0
+_SECONDS: Final = 25.0
 _DEFAULT_RANGES: Final[tuple[Range, ...]] = ((0, 99), (0, 1), (1, 1))
 
 
@@ -131,7 +132,7 @@ def find_example(
                 for seed in (1, 2):
                     session.run(outputs, example.make(seed))
             except Exception as error:  # onnxruntime has no base of its own
-                last = " ".join(str(error).split())[:200]
+                last = said(error)
             else:
                 return example
             if time.monotonic() > deadline:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import onnx
 
-from builder.errors import ExportError
-from builder.onnx_models.source import OnnxSource, initializers_of
+from builder.errors import BuilderError, ExportError
+from builder.onnx_models.process import Bounds, run_bounded
+from builder.onnx_models.source import OnnxSource, initializers_of, open_source
 from builder.releases import domain_name, introduced, listed, onnx_problems, opsets_of, uses_of
 from builder.spec.onnx_file import OnnxTensor
 from builder.spec.releases import OnnxLimits
@@ -144,12 +145,27 @@ def _converted(source: OnnxSource, limits: OnnxLimits) -> onnx.ModelProto:
             f"{why}, and it is too large to be converted here; export it with opset {limits.opset}"
         )
     try:
-        whole = onnx.load(str(source.path))
-        return onnx.version_converter.convert_version(whole, limits.opset)
-    except Exception as error:  # the converter raises RuntimeError and its own
-        lines = str(error).strip().splitlines()
-        first = lines[0] if lines else type(error).__name__
+        data: bytes = run_bounded(
+            f"{__name__}:_convert", source.path, Bounds.of(source.path), limits.opset
+        )
+    except _ConverterError as error:
         raise ExportError(
-            f"{why}, and it can't be converted ({first[:160]}); export it with opset "
-            f"{limits.opset} or build for a newer triton_release"
+            f"{why}, and it can't be converted ({error}); export it with opset {limits.opset} or "
+            "build for a newer triton_release"
         ) from error
+    return onnx.load_model_from_string(data)
+
+
+class _ConverterError(BuilderError):
+    """What ONNX's version converter says."""
+
+
+def _convert(path: Path, opset: int) -> bytes:
+    """The file in another opset, in a process of its own: checker and converter are C++."""
+    open_source(path).check_whole()
+    try:
+        converted = onnx.version_converter.convert_version(onnx.load(str(path)), opset)
+    except Exception as error:  # RuntimeError and its own
+        lines = str(error).strip().splitlines()
+        raise _ConverterError(lines[0][:160] if lines else type(error).__name__) from error
+    return converted.SerializeToString()

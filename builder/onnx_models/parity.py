@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from builder.errors import CheckpointError
 from builder.onnx_models.examples import Example
+from builder.onnx_models.process import said
 from builder.spec.models import Tolerance
 from builder.verify.measure import ParityRow
 
@@ -85,7 +86,7 @@ def why_not_batched(session: ort.InferenceSession, example: Example, outputs: li
                 if not difference("", name, together[place], joined, EXACT).passed:
                     return f"{name} of a row depends on the other rows"
     except Exception as error:  # onnxruntime has no base of its own
-        return f"a batch of 3 does not run ({' '.join(str(error).split())[:120]})"
+        return f"a batch of 3 does not run ({said(error)[:120]})"
     return ""
 
 

@@ -4,12 +4,14 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from builder.errors import CheckpointError, SpecError
 from builder.onnx_models.config import model_config
 from builder.onnx_models.examples import Example, find_example
 from builder.onnx_models.fit import write_fitted
 from builder.onnx_models.parity import verify, why_not_batched
+from builder.onnx_models.process import Bounds, run_bounded
 from builder.onnx_models.ranges import integer_ranges
 from builder.onnx_models.served import (
     cut_outputs,
@@ -93,9 +95,12 @@ class OnnxRecipe:
         )
 
     def verify(self, published: Path) -> list[ParityRow]:
-        """Parity of the file as it is served with the source."""
-        with artifact_errors(self.spec.name):
-            return self._verify(self._source, published)
+        """Parity of the file as it is served with the source, from a process of its own."""
+        wanted = self.spec.verify
+        bounds = Bounds.of(self._path, wanted.seconds, wanted.memory_gib)
+        call = f"{__name__}:verified_rows"
+        rows: list[ParityRow] = run_bounded(call, self._path, bounds, published, self.spec)
+        return rows
 
     @cached_property
     def _source(self) -> OnnxSource:
@@ -119,65 +124,79 @@ class OnnxRecipe:
                 )
         return source
 
-    def _verify(self, source: OnnxSource, published: Path) -> list[ParityRow]:
-        spec = self.spec
-        original = open_session(source.path, Level.ORT_DISABLE_ALL)
+
+def verified_rows(path: Path, published: Path, spec: OnnxSpec) -> list[ParityRow]:
+    """Parity of what is published with its source; for a process of its own.
+
+    Args:
+        path: The source.
+        published: The file in the staged repository.
+        spec: The spec.
+
+    Raises:
+        BuilderError: one of them does not run, or the spec does not suit them.
+    """
+    source = open_source(path)
+    source.check_whole()
+    original = open_session(path, Level.ORT_DISABLE_ALL)
+    with artifact_errors(spec.name):
         served = open_session(published, _LEVELS[spec.model.onnxruntime.graph_optimization])
-        signature = read_signature(original, str(source.path))
-        batched = bool(spec.model.max_batch_size)
-        known = (*signature.inputs, *signature.optional)
-        made = made_tensors(spec, signature)
-        tensors = (*_merged(spec.inputs, known, batched=batched), *made)
-        missing = {t.name for t in signature.inputs} - {t.name for t in tensors}
-        if missing:
-            raise SpecError(f"inputs: the graph's input '{min(missing)}' is missing; add it")
-        self._check_outputs(read_signature(served, spec.name).outputs, batched=batched)
-        fed = tuple(tensor for tensor in tensors if not tensor.optional)
-        example = self._example(source, original, fed)
-        outputs = [tensor.name for tensor in kept_outputs(spec)]
-        batched &= not is_ragged(spec)
-        if batched:
-            why_not = why_not_batched(served, example, outputs)
-            if why_not:
-                raise SpecError(
-                    f"max_batch_size {spec.model.max_batch_size}: requests can't be joined, "
-                    f"{why_not}; set max_batch_size: 0 and write the first dim into dims"
-                )
-        rows = [1, 2, 5] if batched else [None]
-        return verify(
-            spec.name,
-            original,
-            served,
-            example,
-            outputs,
-            [row for row in rows if row is None or row <= spec.model.max_batch_size],
-            spec.tolerance,
-            random=spec.verify.random,
-        )
+    signature = read_signature(original, str(path))
+    batched = bool(spec.model.max_batch_size)
+    known = (*signature.inputs, *signature.optional)
+    made = made_tensors(spec, signature)
+    tensors = (*_merged(spec.inputs, known, batched=batched), *made)
+    missing = {t.name for t in signature.inputs} - {t.name for t in tensors}
+    if missing:
+        raise SpecError(f"inputs: the graph's input '{min(missing)}' is missing; add it")
+    _check_outputs(spec, read_signature(served, spec.name).outputs, batched=batched)
+    fed = tuple(tensor for tensor in tensors if not tensor.optional)
+    example = _example(spec, source, original, fed)
+    outputs = [tensor.name for tensor in kept_outputs(spec)]
+    batched &= not is_ragged(spec)
+    if batched:
+        why_not = why_not_batched(served, example, outputs)
+        if why_not:
+            raise SpecError(
+                f"max_batch_size {spec.model.max_batch_size}: requests can't be joined, "
+                f"{why_not}; set max_batch_size: 0 and write the first dim into dims"
+            )
+    rows = [1, 2, 5] if batched else [None]
+    return verify(
+        spec.name,
+        original,
+        served,
+        example,
+        outputs,
+        [row for row in rows if row is None or row <= spec.model.max_batch_size],
+        spec.tolerance,
+        random=spec.verify.random,
+    )
 
-    def _check_outputs(self, known: tuple[GraphTensor, ...], *, batched: bool) -> None:
-        """Triton wants the dims of outputs to be exactly the ones of the session."""
-        found, cut = {tensor.name: tensor for tensor in known}, cut_outputs(self.spec)
-        for tensor in kept_outputs(self.spec):
-            if tensor.name not in found:
-                raise SpecError(
-                    f"outputs: '{tensor.name}' is of a type that Triton can't serve; leave it out"
-                )
-            own = found[tensor.name].spec(batched=batched)
-            free = tensor.name in cut
-            if (own.dims != tensor.dims and not free) or own.data_type != tensor.data_type:
-                raise SpecError(
-                    f"output '{tensor.name}' is {own.data_type} {own.dims} in the graph, not "
-                    f"{tensor.data_type} {tensor.dims}; write that into the spec"
-                )
 
-    def _example(
-        self, source: OnnxSource, session: object, tensors: tuple[GraphTensor, ...]
-    ) -> Example:
-        spec = self.spec
-        integers = [tensor.name for tensor in tensors if "INT" in tensor.data_type]
-        ranges = {**integer_ranges(source.model, integers), **spec.verify.ranges}
-        return find_example(session, tensors, spec.verify.dims, ranges, str(source.path))
+def _check_outputs(spec: OnnxSpec, known: tuple[GraphTensor, ...], *, batched: bool) -> None:
+    """Triton wants the dims of outputs to be exactly the ones of the session."""
+    found, cut = {tensor.name: tensor for tensor in known}, cut_outputs(spec)
+    for tensor in kept_outputs(spec):
+        if tensor.name not in found:
+            raise SpecError(
+                f"outputs: '{tensor.name}' is of a type that Triton can't serve; leave it out"
+            )
+        own = found[tensor.name].spec(batched=batched)
+        free = tensor.name in cut
+        if (own.dims != tensor.dims and not free) or own.data_type != tensor.data_type:
+            raise SpecError(
+                f"output '{tensor.name}' is {own.data_type} {own.dims} in the graph, not "
+                f"{tensor.data_type} {tensor.dims}; write that into the spec"
+            )
+
+
+def _example(
+    spec: OnnxSpec, source: OnnxSource, session: Any, tensors: tuple[GraphTensor, ...]
+) -> Example:
+    integers = [tensor.name for tensor in tensors if "INT" in tensor.data_type]
+    ranges = {**integer_ranges(source.model, integers), **spec.verify.ranges}
+    return find_example(session, tensors, spec.verify.dims, ranges, str(source.path))
 
 
 def _merged(

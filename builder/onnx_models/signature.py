@@ -119,6 +119,11 @@ def _refusal(argument: Any) -> str:
     found = re.fullmatch(r"tensor\((\w+)\)", argument.type)
     if not found:
         kind = argument.type.partition("(")[0]
+        if argument.type.startswith("seq(map("):
+            return (
+                "is a sequence of maps, as ZipMap gives; Triton serves tensors only: convert the "
+                "model with options={'zipmap': False} (skl2onnx)"
+            )
         return f"is a {kind} ({argument.type}); Triton serves tensors only"
     if found[1] not in _TYPES:
         return f"is of type {found[1]}, which Triton's ONNX Runtime backend does not serve"

@@ -12,6 +12,7 @@ import onnxruntime as ort
 from google.protobuf.message import DecodeError
 
 from builder.errors import CheckpointError
+from builder.onnx_models.process import said
 from builder.publish.manifest import sha256
 
 Level = ort.GraphOptimizationLevel
@@ -71,7 +72,7 @@ def open_session(path: Path, level: Any = Level.ORT_ENABLE_ALL) -> ort.Inference
                 f"{path}: ONNX Runtime has no op {name} for the CPU; export the model with "
                 "another op in its place"
             ) from error
-        raise CheckpointError(f"{path}: ONNX Runtime refuses it: {text[:300]}") from error
+        raise CheckpointError(f"{path}: ONNX Runtime refuses it: {said(error)}") from error
 
 
 @dataclass(frozen=True)
@@ -117,10 +118,10 @@ class OnnxSource:
         return {name: sha256(self.path.parent / name) for name in names}
 
     def check(self) -> None:
-        """Refuse a file that is damaged or that ONNX Runtime has no ops for.
+        """Refuse a file with ops that ONNX Runtime does not have, or without its weights.
 
         Raises:
-            CheckpointError: one sentence, with the op or what the checker says.
+            CheckpointError: one sentence, with the op.
         """
         _ = self.data_files
         own = {(function.domain, function.name) for function in self.model.functions}
@@ -130,14 +131,21 @@ class OnnxSource:
             if node.domain not in _RUNTIME_DOMAINS:
                 raise CheckpointError(
                     f"{self.path}: node '{node.name}' is the custom op "
-                    f"{node.domain}::{node.op_type}, which ONNX Runtime does not have; export the "
-                    "model with standard ops"
+                    f"{node.domain}::{node.op_type}, which ONNX Runtime does not have; libraries "
+                    "of custom operators are not supported: export the model with standard ops"
                 )
             if node.domain in _STANDARD and not onnx.defs.has(node.op_type):
                 raise CheckpointError(
                     f"{self.path}: node '{node.name}' is {node.op_type}, which is no ONNX op; "
                     "export the model with standard ops"
                 )
+
+    def check_whole(self) -> None:
+        """Refuse a file that ONNX's checker refuses; it is C++, for a process of its own.
+
+        Raises:
+            CheckpointError: one sentence, with what the checker says.
+        """
         try:
             onnx.checker.check_model(str(self.path))
         except Exception as error:  # ValidationError, and what its parser raises

@@ -2,16 +2,19 @@
 
 Weights are symmetric: a scale for each output (int8) or for each block of inputs (int4).
 Activations are uint8 with a zero point, found at each run (dynamic) or by calibration (static).
-u8 x s8 is what VNNI multiplies; without VNNI sums of two products can saturate in 16 bits, which
-`reduce_range` rules out:
+u8 x s8 is what VNNI and AMX multiply; processors without them sum two products in 16 bits, where
+they saturate, so a file could answer differently where it is served. The scales here leave no pair
+of weights whose products with 255 do not fit, which takes less precision than 7-bit weights do:
 https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
+(u8 x u8 fits everywhere too, but ONNX Runtime before 1.25 multiplies it wrongly on processors with
+AMX or AVX-VNNI: https://github.com/microsoft/onnxruntime/pull/27671)
 DynamicQuantizeMatMul and 4-bit MatMulNBits are the same in ONNX Runtime 1.19 and later:
 https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 """
 
 import functools
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import onnx_ir as ir
@@ -26,14 +29,33 @@ Range = tuple[float, float]
 """Smallest and largest value of an activation."""
 
 
+_TOGETHER: Final = 4
+"""Inputs in a row that kernels multiply together; those without VNNI sum them by twos."""
+
+_PAIR: Final = 127.99
+"""Most that two weights of one sign may sum to before they are rounded: 128 x 255 fits 16 bits."""
+
+
 def _most(reduce_range: bool) -> int:
     return 63 if reduce_range else 127
 
 
+def _largest_pairs(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[out]: largest sum of two weights of one sign that a kernel may sum, of [in, out]."""
+    padded = np.pad(matrix, ((0, -len(matrix) % _TOGETHER), (0, 0)))
+    groups = np.sort(padded.reshape(-1, _TOGETHER, matrix.shape[1]), axis=1)
+    # Where the smaller of two is of the other sign, it lowers the sum: the single bound holds.
+    above = groups[:, -1] + np.maximum(groups[:, -2], 0)
+    below = groups[:, 0] + np.minimum(groups[:, 1], 0)
+    pairs: NDArray[np.float32] = np.maximum(above.max(axis=0), -below.min(axis=0))
+    return pairs
+
+
 def _column_scales(product: Product, most: int) -> NDArray[np.float32]:
-    """[out]: the largest weight of each output becomes `most`."""
-    largest = np.abs(product.matrix()).max(axis=0)
-    return np.where(largest > 0, largest / most, 1.0).astype(np.float32)
+    """[out]: the scales whose largest weight is `most` at most, and no pair saturates."""
+    matrix = product.matrix()
+    largest = np.maximum(np.abs(matrix).max(axis=0) / most, _largest_pairs(matrix) / _PAIR)
+    return np.where(largest > 0, largest, 1.0).astype(np.float32)
 
 
 def _int8_weights(graph: ir.Graph, product: Product, most: int) -> tuple[ir.Value, ir.Value]:

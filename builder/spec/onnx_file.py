@@ -120,6 +120,16 @@ class OnnxVerify(Strict):
         description="The graph draws random numbers: types and ranks of its outputs are compared, "
         "values can't be.",
     )
+    seconds: Annotated[float, Field(gt=0)] | None = Field(
+        default=None,
+        description="Its runs here are ended after this many seconds; left out: by the file's "
+        "size, 50 for a small one.",
+    )
+    memory_gib: Annotated[float, Field(gt=0)] | None = Field(
+        default=None,
+        description="Memory that the process of its runs may take, in GiB; left out: by the file's "
+        "size, 3 for a small one.",
+    )
 
     @model_validator(mode="after")
     def _ranges_ascend(self) -> "OnnxVerify":

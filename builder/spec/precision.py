@@ -72,8 +72,8 @@ class Precision(Strict):
     )
     reduce_range: bool = Field(
         default=False,
-        description="int8 weights of 7 bits, for processors without VNNI, whose sums of 8-bit "
-        "products saturate.",
+        description="int8 weights of 7 bits. Not needed for processors without VNNI: 8-bit weights "
+        "are scaled so that no sum of two products saturates there.",
     )
     block_size: Literal[16, 32, 64, 128] = Field(
         default=32, description="int4: values that share a scale."

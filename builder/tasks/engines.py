@@ -61,12 +61,22 @@ def engine_configs(kind: Kind, spec: TaskSpec) -> list[ModelConfig]:
         sizes = sorted({1, model.max_batch_size})
     else:
         own, sizes = _torch_parameters(kind, spec)
+    own["index_limits"] = json.dumps(_index_limits(kind))
     return [
         _on_engine(config, own, sizes, kind.describe().buckets)
         if config.kind == "onnxruntime"
         else config
         for config in configs
     ]
+
+
+def _index_limits(kind: Kind) -> dict[str, int]:
+    """Input of the graphs -> rows of the table that its values are looked up in, where known."""
+    config = kind.files.config.get_text_config()
+    tables = {"input_ids": "vocab_size", "token_type_ids": "type_vocab_size"}
+    inputs = {tensor.name for tensor in kind.describe().graph_inputs}
+    found = {name: getattr(config, key, None) for name, key in tables.items() if name in inputs}
+    return {name: int(rows) for name, rows in found.items() if rows}
 
 
 def _on_engine(

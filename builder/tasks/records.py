@@ -47,7 +47,7 @@ def _text_arrays(kind: TextKind, graph: Graph, record: Record) -> Arrays:
     row = kind.encoder().encoding(str(record["text"]), record.get("text_pair"))
     values = {
         "input_ids": row.ids,
-        "attention_mask": row.attention_mask,
+        "attention_mask": [1] * len(row.ids),
         "token_type_ids": row.type_ids,
     }
     # Every dim but the last, the sequence, is 1: the batch, and windows where there are any.

@@ -70,17 +70,21 @@ def buckets_of(
     return buckets
 
 
-def padding_token(tokenizer: Any, source: str) -> int:
-    """Id of the padding token.
+def padding_token(tokenizer: Any, config: Any, source: str) -> int:
+    """Id of the padding token, by the tokenizer or, where that names none, the config.
 
     Raises:
         CheckpointError: there is none.
     """
-    if tokenizer.pad_token_id is None:
+    known = tokenizer.pad_token_id
+    if known is None:
+        known = config.get_text_config().pad_token_id
+    if known is None:
         raise CheckpointError(
-            f"{source}: its tokenizer has no padding token, which batches of texts need"
+            f"{source}: neither its tokenizer nor its config has a padding token, which batches of "
+            "texts need"
         )
-    return int(tokenizer.pad_token_id)
+    return int(known)
 
 
 def own_tokenizer(tokenizer: Any) -> Tokenizer:
@@ -94,7 +98,7 @@ class TextKind:
     auto_class: ClassVar[Any]
     hub_task: ClassVar[str | None] = None
     """transformers' name of the task of the model without our head; None: the spec's."""
-    head: ClassVar[str] = "logits"
+    head: str = "logits"
     """What of the model's output is served: a key of `torch_model.heads.HEADS`."""
     inputs: ClassVar[tuple[Tensor, ...]] = (TEXT,)
     """The ensemble's inputs, all of them read by the tokenizer stage."""
@@ -124,7 +128,7 @@ class TextKind:
         self.spec = spec
         self.files = files
         self.hf_tokenizer = files.tokenizer()
-        self.pad_token_id = padding_token(self.hf_tokenizer, files.source)
+        self.pad_token_id = padding_token(self.hf_tokenizer, files.config, files.source)
         self.max_tokens = self._longest()
         self.buckets = buckets_of(spec, self.max_tokens, files.source, self.longest_bucket)
         self.tokens = self._tokens()
@@ -264,8 +268,12 @@ class TextKind:
 
     @cached_property
     def model(self) -> Any:
-        """The weights."""
-        return self.files.load(self.auto_class, self.spec.task, self.optional_weights)
+        """The weights; classifiers look for the padding token that their config names."""
+        model = self.files.load(self.auto_class, self.spec.task, self.optional_weights)
+        for config in {id(c): c for c in (model.config, model.config.get_text_config())}.values():
+            if config.pad_token_id is None:
+                config.pad_token_id = self.pad_token_id
+        return model
 
     def graphs(self) -> list[Graph]:
         """The encoder."""

@@ -6,7 +6,11 @@ from typing import Any
 
 from transformers import AutoModelForSequenceClassification
 
+from builder.checkpoint.files import CheckpointFiles
+from builder.errors import CheckpointError
 from builder.render.model_config import Tensor
+from builder.spec.task import TaskSpec
+from builder.tasks.samples import TEXTS
 from builder.tasks.text import TEXT, TEXT_PAIR, TextKind
 
 
@@ -43,6 +47,23 @@ class TextClassification(TextKind):
     auto_class = AutoModelForSequenceClassification
     inputs = (TEXT, TEXT_PAIR)
     post_stage = "classify"
+
+    def __init__(self, spec: TaskSpec, files: CheckpointFiles) -> None:
+        """Read the tokenizer; an encoder-decoder answers at the eos token.
+
+        Raises:
+            CheckpointError: its tokenizer gives none.
+        """
+        super().__init__(spec, files)
+        if not files.config.is_encoder_decoder:
+            return
+        self.head = "at_end"
+        if files.config.eos_token_id not in self.encoder().encoding(TEXTS[0]).ids:
+            raise CheckpointError(
+                f"{files.source}: {', '.join(files.architectures)} reads its answer at the eos "
+                f"token {files.config.eos_token_id}, which its tokenizer adds to no text; save "
+                "the tokenizer that it was trained with beside it"
+            )
 
     def raw_dims(self) -> tuple[int, ...]:
         """A logit a label."""

@@ -89,7 +89,7 @@ class ZeroShotImage:
             )
         self.preparation = read_preparation(files)
         self.tokenizer = files.tokenizer()
-        self.pad_token_id = padding_token(self.tokenizer, files.source)
+        self.pad_token_id = padding_token(self.tokenizer, files.config, files.source)
         longest = int(files.config.text_config.max_position_embeddings)
         self.buckets = buckets_of(spec, longest, files.source)
         dims = (int(files.config.projection_dim),)

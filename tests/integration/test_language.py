@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tritonclient.grpc import InferInput
 
 from tests.integration._language import LONG, Metrics, Stream, chatty, metrics_of, tensor, wait_for
 
@@ -102,6 +103,23 @@ def test_a_watch_without_an_id_is_refused(stream: Stream) -> None:
 def test_a_direct_request_without_its_tensors_is_refused(stream: Stream) -> None:
     stream.client.async_stream_infer("language", [tensor("TEMPERATURE", 1.0, "FP32")])
     with pytest.raises(Exception, match="INVALID_ARGUMENT: the input prompt_ids is missing"):
+        stream.next()
+
+
+@pytest.mark.parametrize(("place", "token"), [(0, 10**6), (3, -1)])
+def test_a_token_beyond_the_vocabulary_is_refused(stream: Stream, place: int, token: int) -> None:
+    ids = np.full((1, 6), 5, np.int32)
+    ids[0, place] = token
+    values = {"prompt_ids": (ids, "INT32"), "kept_indices": (np.zeros((1, 4), np.int32), "INT32")}
+    values["image_embeds"] = (np.zeros((1, 16, 8), np.float32), "FP32")
+    values["relevance_map"] = (np.zeros((1, 4, 4), np.float32), "FP32")
+    inputs = []
+    for name, (array, dtype) in values.items():
+        inputs.append(InferInput(name, list(array.shape), dtype))
+        inputs[-1].set_data_from_numpy(array)
+    stream.client.async_stream_infer("language", inputs)
+    sentence = rf"INVALID_ARGUMENT: prompt_ids has the token id {token}; the model knows 0 to \d+"
+    with pytest.raises(Exception, match=sentence):
         stream.next()
 
 

@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from builder.builds import render_to
 from onnx import ModelProto, TensorProto, helper
 
 from builder.errors import BuilderError, SpecError
+from builder.recipes import render_to
 from builder.releases import (
     onnx_problems,
     onnxruntime_of,

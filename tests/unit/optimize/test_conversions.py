@@ -7,6 +7,7 @@ import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
+from numpy.typing import NDArray
 
 from builder.errors import ExportError
 from builder.optimize import floats, integers, rewrite
@@ -51,6 +52,22 @@ def test_o3_approximates_gelu(bert: Exported, tmp_path: Path) -> None:
     assert 1e-6 < error < 1e-2
 
 
+def int8_weights(path: Path) -> list[NDArray[np.int32]]:
+    """The int8 matrices [in, out] of a file."""
+    found = [i for i in onnx.load(path).graph.initializer if i.data_type == onnx.TensorProto.INT8]
+    return [onnx.numpy_helper.to_array(i).astype(np.int32) for i in found if len(i.dims) == 2]
+
+
+def summed_without_vnni(x: NDArray[np.int32], weights: NDArray[np.int32]) -> NDArray[np.int32]:
+    """u8 [rows, in] x s8 [in, out] as AVX2 does it (vpmaddubsw): twos are summed in 16 bits."""
+    x, weights = (
+        np.pad(x, ((0, 0), (0, -x.shape[1] % 2))),
+        np.pad(weights, ((0, -len(weights) % 2), (0, 0))),
+    )
+    products = x[:, :, None] * weights
+    return (products[:, ::2] + products[:, 1::2]).clip(-(2**15), 2**15 - 1).sum(axis=1)
+
+
 @pytest.mark.parametrize("reduce_range", [False, True])
 def test_dynamic_int8(bert: Exported, tmp_path: Path, reduce_range: bool) -> None:
     model = fused(bert, tmp_path)
@@ -60,9 +77,53 @@ def test_dynamic_int8(bert: Exported, tmp_path: Path, reduce_range: bool) -> Non
     assert operators(path)["DynamicQuantizeMatMul"] == count == 8
     assert path.stat().st_size < 0.55 * bert.path.stat().st_size
     assert bert.error(path)[1] > 0.999
-    weights = [i for i in onnx.load(path).graph.initializer if i.data_type == onnx.TensorProto.INT8]
-    largest = max(int(np.abs(onnx.numpy_helper.to_array(w)).max()) for w in weights)
-    assert largest == (63 if reduce_range else 127)
+    largest = max(int(np.abs(weights).max()) for weights in int8_weights(path))
+    assert largest == 63 if reduce_range else 63 < largest <= 127
+
+
+@pytest.mark.parametrize("precision", ["int8-dynamic", "int8-static"])
+def test_int8_does_not_saturate_on_any_processor(
+    gpt2: Exported, tmp_path: Path, precision: str
+) -> None:
+    model = fused(gpt2, tmp_path)
+    if precision == "int8-dynamic":
+        integers.quantize_dynamic(model)
+    else:
+        ranges = {str(product.x.name): (-4.0, 4.0) for product in products(model)}
+        integers.quantize_static(model, ranges)
+    matrices = int8_weights(written(model, tmp_path))
+    assert len(matrices) == 9
+    for weights in matrices:
+        # The worst that activations can be: all of one sign's weights meet 255, or all do.
+        worst = [weights > 0, weights < 0, np.ones_like(weights)]
+        x = 255 * np.concatenate([part.T for part in worst]).astype(np.int32)
+        assert (summed_without_vnni(x, weights) == x @ weights).all()
+        # In whatever order a kernel takes four inputs that it multiplies together.
+        other = np.arange(len(weights)).reshape(-1, 4)[:, [0, 2, 1, 3]].ravel()
+        assert (summed_without_vnni(x[:, other], weights[other]) == x @ weights).all()
+
+
+def test_int8_scales_of_the_hardest_weights(tmp_path: Path) -> None:
+    """All weights alike: two products of 127 x 255 would be twice what 16 bits hold."""
+    value = onnx.helper.make_tensor_value_info
+    for rows in (5, 8):
+        weights = np.full((rows, 2), 0.5, np.float32) * [1, -1]
+        x, y = value("x", 1, [None, rows]), value("y", 1, [None, 2])
+        tensor = onnx.numpy_helper.from_array(weights.astype(np.float32), "w")
+        node = onnx.helper.make_node("MatMul", ["x", "w"], ["y"])
+        graph = onnx.helper.make_graph([node], "g", [x], [y], [tensor])
+        opset = onnx.helper.make_opsetid("", 18)
+        onnx.save(
+            onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8), tmp_path / "a"
+        )
+        model = rewrite.load(tmp_path / "a")
+        integers.quantize_dynamic(model)
+        path = written(model, tmp_path)
+        (rounded,) = int8_weights(path)
+        assert np.abs(rounded).max() == 64
+        session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        (found,) = session.run(None, {"x": np.ones((1, rows), np.float32)})
+        assert np.abs(found - np.ones((1, rows)) @ weights).max() < 0.02 * rows
 
 
 def test_dynamic_int8_keeps_what_it_is_told_to(bert: Exported, tmp_path: Path) -> None:

@@ -99,7 +99,9 @@ def test_no_padding_token(refused: Build, tmp_path: Path) -> None:
     tokenizer = roberta_tokenizer()
     tokenizer.backend_tokenizer.save(str(broken / "tokenizer.json"))
     (broken / "tokenizer_config.json").write_text('{"tokenizer_class": "GPT2Tokenizer"}')
-    assert "its tokenizer has no padding token" in refused(broken, "text-classification")
+    assert "neither its tokenizer nor its config has a padding token" in refused(
+        broken, "text-classification"
+    )
 
 
 @pytest.mark.parametrize("damage", ["truncated", "header", "empty"])

@@ -32,6 +32,11 @@ else:  # Triton imports this file as the top-level module `model`, from its own 
 Tensors = dict[str, NDArray[Any]]
 
 _ORT_ERROR = re.compile(r"^\[ONNXRuntimeError\] : (?P<code>\d+) : \w+ : (?P<text>.*)$", re.DOTALL)
+_OUTSIDE = re.compile(
+    r"ind(?:ices element|ex) out of (?:data )?bounds,? idx=(?P<index>-?\d+) must be within the "
+    r"inclusive range \[-?\d+,(?P<last>-?\d+)\]"
+)
+"""How its operators say that an input holds an index (a token id, a position) beyond a table."""
 
 
 class _RequestError(Exception):
@@ -174,7 +179,7 @@ class TritonPythonModel:
             answers = self._run(jobs)
         except Exception as error:
             if len(jobs) == 1:
-                responses[jobs[0].index] = _error(_explain(error), pb_utils.TritonError.INTERNAL)
+                responses[jobs[0].index] = _error(*_judged(error))
                 return
             for job in jobs:  # find the culprit; its batch mates get their answers
                 self._run_group([job], responses)
@@ -246,6 +251,17 @@ def _explain(error: Exception) -> str:
     if "Unsupported model IR version" in text:
         text += f" (onnxruntime {ort.__version__}: export the model with an older IR version)"
     return f"onnx runtime error {found['code']}: {text}"
+
+
+def _judged(error: Exception) -> tuple[str, Any]:
+    """Why a run failed, and whose fault it was."""
+    text = _explain(error)
+    found = _OUTSIDE.search(text)
+    if found is None:
+        return text, pb_utils.TritonError.INTERNAL
+    last = int(found["last"])
+    known = f"the model knows 0 to {last}" if last >= 0 else "the model knows none"
+    return f"an input holds the index {found['index']}; {known}", pb_utils.TritonError.INVALID_ARG
 
 
 def _error(text: str, code: Any) -> Any:

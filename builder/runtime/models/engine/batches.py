@@ -12,19 +12,31 @@ Run = Callable[[Arrays], Arrays]
 """Inputs [B, ...] -> every output [B, ...]."""
 
 
-def answer_requests(requests: Sequence[Any], outputs: Sequence[str], run: Run) -> list[Any]:
+Limits = Mapping[str, int]
+"""Input -> what its values must be below: rows of the table that they are looked up in."""
+
+
+def answer_requests(
+    requests: Sequence[Any], outputs: Sequence[str], run: Run, limits: Limits
+) -> list[Any]:
     """A response for each request, in their order.
 
     Args:
         requests: What Triton's batcher joined; each has a batch dim of its own.
         outputs: Names of the graph's outputs.
         run: Runs the graph.
+        limits: Of the inputs that are indices.
     """
     responses: list[Any] = [None] * len(requests)
     groups: dict[Any, list[int]] = {}
     inputs: list[dict[str, NDArray[Any]]] = []
     for index, request in enumerate(requests):
         inputs.append({tensor.name(): tensor.as_numpy() for tensor in request.inputs()})
+        refusal = _refusal(inputs[index], limits)
+        if refusal:
+            error = pb_utils.TritonError(refusal, pb_utils.TritonError.INVALID_ARG)
+            responses[index] = pb_utils.InferenceResponse(error=error)
+            continue
         shapes = tuple(sorted((name, array.shape[1:]) for name, array in inputs[index].items()))
         groups.setdefault(shapes, []).append(index)
     for group in groups.values():
@@ -38,6 +50,16 @@ def answer_requests(requests: Sequence[Any], outputs: Sequence[str], run: Run) -
                 [pb_utils.Tensor(name, result[name]) for name in outputs if name in wanted]
             )
     return responses
+
+
+def _refusal(inputs: Arrays, limits: Limits) -> str:
+    """What is wrong with the values of a request; empty: nothing."""
+    for name, limit in limits.items():
+        values = inputs[name]
+        strange = values[(values < 0) | (values >= limit)]
+        if strange.size:
+            return f"{name} holds {strange[0]}; the model knows 0 to {limit - 1}"
+    return ""
 
 
 def _answers(group: Sequence[Arrays], run: Run) -> list[Arrays | str]:

@@ -42,6 +42,7 @@ class TritonPythonModel(EngineModel):
         options = read_options(request, self.default_tokens)
         options.check(self.max_tokens)
         ids = self._prompts.encode(_bytes(request, "PROMPT"), _bytes(request, "MESSAGES"))
+        self.require_known(ids, "the prompt")
         self.require_room(ids.size, options)
         sink = TritonSink(sender, ids.size, self.watches, request.request_id())
         text = TextStream(self.tokenizer, options.stop)

@@ -59,6 +59,7 @@ class TritonPythonModel(EngineModel):
         options = read_options(request, self.default_tokens, self._kept_tokens)
         options.check(self.max_tokens, self._kept_tokens)
         prompt_ids = _needed(request, "prompt_ids")
+        self.require_known(prompt_ids, "prompt_ids")
         embeds = _visual_embeds(request)
         relevance = _needed(request, "relevance_map")
         # Indices come most relevant first: a prefix is the choice of a smaller K.

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from ..engine.settings import config_values
@@ -39,6 +40,7 @@ class EngineModel:
             int(value["kv_cache_tokens"]) or None,
         )
         ends = [int(token) for token in value["end_token_ids"].split(",")]
+        self.vocab_size = decoder.vocab_size
         self.watches = Watches(pb_utils)
         metrics = TritonMetrics(pb_utils, args["model_name"])
         self._engine = Engine(decoder, ends, engine, pb_utils.Logger.log_error, metrics)
@@ -71,6 +73,22 @@ class EngineModel:
             ValueError: it can't be answered; the message is for the client.
         """
         raise NotImplementedError
+
+    def require_known(self, ids: NDArray[Any], name: str) -> None:
+        """Refuse tokens that the decoder has no embedding of.
+
+        Args:
+            ids: Integers, of any shape.
+            name: Of the input that they come from.
+
+        Raises:
+            OptionError: an id is outside the vocabulary.
+        """
+        strange = ids[(ids < 0) | (ids >= self.vocab_size)]
+        if strange.size:
+            raise OptionError(
+                f"{name} has the token id {strange[0]}; the model knows 0 to {self.vocab_size - 1}"
+            )
 
     def require_room(self, prompt_tokens: int, options: GenerationOptions) -> None:
         """Refuse a prompt that leaves no room for the answer.

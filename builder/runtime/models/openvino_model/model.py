@@ -17,6 +17,7 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         values = config_values(config)
         folder = Path(args["model_repository"]) / args["model_version"]
+        self._limits = json.loads(values["index_limits"])
         self._outputs = [io["name"] for io in config["output"]]
         self._session = OpenVinoSession(
             folder / "model.onnx", threads=int(values["threads"]), precision=values["precision"]
@@ -26,4 +27,4 @@ class TritonPythonModel:
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Requests of equal shapes share a run."""
-        return answer_requests(requests, self._outputs, self._session.run)
+        return answer_requests(requests, self._outputs, self._session.run, self._limits)

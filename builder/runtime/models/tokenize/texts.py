@@ -1,6 +1,7 @@
 """Texts to token ids, padded to the smallest bucket that fits."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,23 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 Tensors = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Lone:
+    """What stands for a text without tokens: one padding token, which counts.
+
+    A row in which no token counts has nothing to attend to: its answer would be NaN, or that of
+    another row.
+    """
+
+    ids: list[int]
+    type_ids: tuple[int, ...] = (0,)
+    special_tokens_mask: tuple[int, ...] = (1,)
+    offsets: tuple[tuple[int, int], ...] = ((0, 0),)
+
+
+Row = Encoding | Lone
 
 _BYTES_PER_TOKEN = 256
 """Longer texts are cut before they are tokenized: no tokenizing of megabytes."""
@@ -33,7 +51,7 @@ def decoded_texts(values: NDArray[Any], name: str) -> list[str]:
         raise TextError(f"{name} is not valid UTF-8 (byte {error.start})") from error
 
 
-def padded(rows: Sequence[Encoding], width: int, pad_token_id: int) -> dict[str, NDArray[np.int64]]:
+def padded(rows: Sequence[Row], width: int, pad_token_id: int) -> dict[str, NDArray[np.int64]]:
     """Encodings as one batch.
 
     Returns:
@@ -73,8 +91,10 @@ class TextEncoder:
         self._pad = pad_token_id
         self._truncate = truncate
 
-    def encoding(self, text: str, pair: str | None = None) -> Encoding:
+    def encoding(self, text: str, pair: str | None = None) -> Row:
         """One text, or a text and its pair, special tokens included.
+
+        A tokenizer that adds no special tokens (GPT-2's, Qwen's) gives none for an empty text.
 
         Raises:
             TextError: too long, and not to be cut.
@@ -86,7 +106,7 @@ class TextEncoder:
         if len(encoding.ids) > longest:
             name = "TEXT" if pair is None else "TEXT with TEXT_PAIR"
             raise TextError(f"{name} has {len(encoding.ids)} tokens; at most {longest} are allowed")
-        return encoding
+        return encoding if encoding.ids else Lone([self._pad])
 
     def _bounded(self, name: str, text: str) -> str:
         longest = self._buckets[-1]
@@ -114,7 +134,7 @@ class TextEncoder:
         rows = [self.encoding(*row) for row in zip(texts, seconds, strict=True)]
         return self.pad(rows)
 
-    def pad(self, rows: Sequence[Encoding]) -> Tensors:
+    def pad(self, rows: Sequence[Row]) -> Tensors:
         """As `tensors`, of texts that are tokenized already."""
         longest = max((len(row.ids) for row in rows), default=0)
         width = next(bucket for bucket in self._buckets if bucket >= longest)

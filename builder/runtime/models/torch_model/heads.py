@@ -105,6 +105,41 @@ class AtMask(ServedModule):
         return found
 
 
+class AtEnd(ServedModule):
+    """fp32 [B, labels]: what an encoder-decoder classifies, the state at each row's last eos.
+
+    The models' own `forward` picks the states of all eos tokens of a batch at once, which a graph
+    for any batch can't.
+    """
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        token_type_ids: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The logits of a row."""
+        model: Any = self.model
+        # BART shifts by itself; T5 and its own leave it to the classifier; what MBART does is for
+        # the batch that it was traced with.
+        decoder = {}
+        if hasattr(model, "_shift_right"):
+            decoder["decoder_input_ids"] = model._shift_right(input_ids)
+        elif model.config.model_type in ("mbart", "plbart"):
+            last = input_ids.ne(model.config.pad_token_id).sum(1, keepdim=True) - 1
+            decoder["decoder_input_ids"] = torch.cat(
+                (input_ids.gather(1, last), input_ids[:, :-1]), dim=1
+            )
+        states = model.base_model(
+            input_ids, attention_mask=attention_mask, use_cache=False, **decoder
+        ).last_hidden_state
+        ends = (input_ids == model.config.eos_token_id).to(torch.int64)
+        places = torch.arange(1, input_ids.shape[1] + 1, device=input_ids.device)
+        index = (ends * places).argmax(1)[:, None, None].expand(-1, 1, states.shape[-1])
+        logits: torch.Tensor = model.classification_head(states.gather(1, index).squeeze(1))
+        return logits
+
+
 class Windows(ServedModule):
     """Ids int64 [B, W, S], W windows a row -> start and end logits fp32 [B, W, S]."""
 
@@ -122,6 +157,7 @@ class Windows(ServedModule):
 
 
 HEADS: Mapping[str, Callable[..., ServedModule]] = {
+    "at_end": AtEnd,
     "at_mask": AtMask,
     "hidden_states": HiddenStates,
     "logits": ServedModule,

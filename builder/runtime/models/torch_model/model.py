@@ -17,6 +17,7 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         gpu = args["model_instance_kind"] == "GPU"
         self._outputs = [io["name"] for io in config["output"]]
+        self._limits = json.loads(config_values(config)["index_limits"])
         self._runner = TorchRunner(
             Path(args["model_repository"]) / args["model_version"],
             Settings.of(config_values(config), self._outputs),
@@ -26,4 +27,4 @@ class TritonPythonModel:
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Requests of equal shapes share a run."""
-        return answer_requests(requests, self._outputs, self._runner.run)
+        return answer_requests(requests, self._outputs, self._runner.run, self._limits)
