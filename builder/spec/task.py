@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from builder.spec.answers import Answers, Entities, ZeroShot
 from builder.spec.batching import Batched, OnnxRuntime, PositiveInt, Strict
@@ -12,38 +12,22 @@ from builder.spec.language import MODEL_NAME
 from builder.spec.models import CheckpointSource, Tolerance
 from builder.spec.precision import Precision
 from builder.spec.releases import DEFAULT_RELEASE, TritonRelease
+from builder.spec.tasks import TASKS, tasks_with
 from builder.spec.triton.model import BatchedStage, EnsembleSettings
 
-Task = Literal[
-    "automatic-speech-recognition",
-    "feature-extraction",
-    "fill-mask",
-    "image-classification",
-    "question-answering",
-    "sentence-similarity",
-    "text-classification",
-    "text-generation",
-    "text2text-generation",
-    "token-classification",
-    "zero-shot-image-classification",
-]
 Exporter = Literal["transformers", "torch", "optimum"]
 
-# Keys that only some tasks have.
-_OWN_KEYS: Final[dict[str, tuple[Task, ...]]] = {
-    "top_k": (
-        "fill-mask",
-        "image-classification",
-        "question-answering",
-        "text-classification",
-    ),
-    "max_image_pixels": ("image-classification", "zero-shot-image-classification"),
-    "zero_shot": ("zero-shot-image-classification",),
-    "join_lengths": ("sentence-similarity", "text-classification"),
-    "entities": ("token-classification",),
-    "answers": ("question-answering",),
-    "generation": ("automatic-speech-recognition", "text-generation", "text2text-generation"),
-}
+_OWN_KEYS: Final = sorted({key for row in TASKS.values() for key in row.keys})
+"""Keys that only some tasks have."""
+
+
+def _known(task: str) -> str:
+    if task not in TASKS:
+        raise ValueError(f"there is no task '{task}'; there are {', '.join(TASKS)}")
+    return task
+
+
+Task = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": list(TASKS)})]
 
 MAX_BATCH_SIZE = 1024
 
@@ -159,9 +143,11 @@ class TaskSpec(Strict):
 
     @model_validator(mode="after")
     def _keys_are_the_tasks_own(self) -> "TaskSpec":
-        for key, tasks in _OWN_KEYS.items():
-            if getattr(self, key) is not None and self.task not in tasks:
-                raise ValueError(f"{key} is only for {', '.join(tasks)}, not for {self.task}")
+        for key in _OWN_KEYS:
+            if getattr(self, key) is not None and key not in TASKS[self.task].keys:
+                raise ValueError(
+                    f"{key} is only for {', '.join(tasks_with(key))}, not for {self.task}"
+                )
         return self
 
     @model_validator(mode="after")

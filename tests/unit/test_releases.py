@@ -180,7 +180,7 @@ def test_shipped_specs_render_for_every_release(path: Path, tmp_path: Path) -> N
     for release in table().releases:
         folder = tmp_path / release
         folder.mkdir()
-        render_to(spec.model_copy(update={"triton_release": release}), path, folder)
+        render_to(spec.model_copy(update={"triton_release": release}), path, folder, folder)
         found = validate_repository(folder, Target(release=release))
         errors = {f.rule for f in found if f.severity == "error"}
         # Without its file an ONNX model is refused, and the ensemble over it.

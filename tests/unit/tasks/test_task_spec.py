@@ -16,7 +16,8 @@ from builder.errors import CheckpointError, SpecError
 from builder.runtime.models.tokenize.texts import TextEncoder, TextError
 from builder.spec.load import load_any_spec
 from builder.spec.task import TaskCheckpoint, TaskSpec
-from builder.tasks.registry import KINDS, guess_task
+from builder.spec.tasks import TASKS
+from builder.tasks.registry import guess_task
 from builder.tasks.text import default_buckets
 
 from .conftest import kind
@@ -137,7 +138,7 @@ def test_the_task_is_read_off_the_architecture(tmp_path: Path, config: Any, task
     (tmp_path / "config.json").write_text(json.dumps(config))
     files = open_checkpoint(TaskCheckpoint(path=str(tmp_path)), tmp_path)
     assert guess_task(files) == task
-    assert task in KINDS
+    assert task in TASKS
 
 
 def test_an_architecture_without_a_task_is_named(tmp_path: Path) -> None:
@@ -148,4 +149,4 @@ def test_an_architecture_without_a_task_is_named(tmp_path: Path) -> None:
         CheckpointError, match=r"BertForNextSentencePrediction.*of no task"
     ) as found:
         guess_task(files)
-    assert all(task in str(found.value) for task in KINDS)
+    assert all(task in str(found.value) for task in TASKS)
