@@ -9,11 +9,11 @@ from builder.arr_coc.recipe import ArrCocRecipe
 from builder.ensembles.neighbours import Neighbours
 from builder.ensembles.recipe import EnsembleRecipe
 from builder.onnx_models.recipe import OnnxRecipe
-from builder.publish.manifest import read_manifest
+from builder.publish.manifest import MANIFEST_NAME, read_manifest
 from builder.python_models.recipe import PythonRecipe
 from builder.recipe import VERSION, Recipe
 from builder.render.model_config import ModelConfig
-from builder.render.models import drift, write_models, write_requirements
+from builder.render.models import write_models, write_requirements
 from builder.spec.ensemble import EnsembleSpec
 from builder.spec.load import AnySpec, members_of
 from builder.spec.models import Spec
@@ -90,4 +90,20 @@ def drift_of(spec: AnySpec, spec_path: Path, target: Path) -> list[str]:
     """Files of a repository that differ from what the spec renders today, as relative paths."""
     with TemporaryDirectory() as scratch:
         render_to(spec, spec_path, Path(scratch), target)
-        return drift(Path(scratch), target)
+        return _drift(Path(scratch), target)
+
+
+def _drift(scratch: Path, target: Path) -> list[str]:
+    """Files of `scratch` that `target` lacks or has with other bytes, as relative paths.
+
+    Of a repository that was not built, which has configs alone, only those are compared.
+    """
+    built = (target / MANIFEST_NAME).is_file()
+    changed = []
+    for path in sorted(scratch.rglob("*")):
+        other = target / path.relative_to(scratch)
+        if not path.is_file() or not (built or path.name == "config.pbtxt"):
+            continue
+        if not other.is_file() or other.read_bytes() != path.read_bytes():
+            changed.append(str(path.relative_to(scratch)))
+    return changed

@@ -4,7 +4,6 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from builder.publish.manifest import MANIFEST_NAME
 from builder.render.canary import write_canaries
 from builder.render.model_config import ModelConfig
 from builder.render.queues import bounded
@@ -69,22 +68,6 @@ def write_requirements(lines: Iterable[str], folder: Path) -> None:
     """Write what the Python stages of a repository import, each line once."""
     text = render_template("requirements.txt.j2", requirements=sorted(set(lines)))
     (folder / REQUIREMENTS_NAME).write_text(text)
-
-
-def drift(scratch: Path, target: Path) -> list[str]:
-    """Files of `scratch` that `target` lacks or has with other bytes, as relative paths.
-
-    Of a repository that was not built, which has configs alone, only those are compared.
-    """
-    built = (target / MANIFEST_NAME).is_file()
-    changed = []
-    for path in sorted(scratch.rglob("*")):
-        other = target / path.relative_to(scratch)
-        if not path.is_file() or not (built or path.name == "config.pbtxt"):
-            continue
-        if not other.is_file() or other.read_bytes() != path.read_bytes():
-            changed.append(str(path.relative_to(scratch)))
-    return changed
 
 
 def model_sizes(repository: Path, configs: Iterable[ModelConfig]) -> dict[str, int]:
