@@ -132,6 +132,16 @@ class StageSettings(ModelSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _somebody_answers(self) -> "StageSettings":
+        # Triton 24.10 loads such a model and dies of its first request (seen).
+        groups = self.instance_group or []
+        if groups and all(group.passive for group in groups):
+            raise ValueError(
+                "every instance_group is passive, so that nobody would answer; leave one active"
+            )
+        return self
+
 
 class BatchedStage(StageSettings):
     """A stage that the builder writes, where requests are joined as everywhere."""

@@ -180,6 +180,7 @@ BAD_MODELS = [
         "sequence_batching and the parameter TRITON_BATCH_STRATEGY_PATH exclude each other",
     ),
     ({"instances": {}, "instance_group": [{}]}, "instances and instance_group say the same"),
+    ({"instance_group": [{"passive": True}]}, "every instance_group is passive"),
     ({"instance_group": [{"kind": "cpu", "gpus": [0]}]}, "kind cpu and gpus exclude each other"),
     ({"optimization": {"cuda": {"graph_spec": [{}]}}}, "graph_spec has no meaning without graphs"),
     ({"version_policy": {}}, "give one of latest, all, specific"),
