@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import CheckpointError, SpecError
-from builder.onnx_models.config import model_config
+from builder.onnx_models.config import graph_level, model_config
 from builder.onnx_models.examples import Example, find_example
 from builder.onnx_models.fit import write_fitted
 from builder.onnx_models.parity import verify, why_not_batched
@@ -31,11 +31,12 @@ from builder.targets import runtime_requirements
 from builder.verify.measure import ParityRow, artifact_errors
 
 _LEVELS = {
-    "all": Level.ORT_ENABLE_ALL,
-    "extended": Level.ORT_ENABLE_EXTENDED,
-    "basic": Level.ORT_ENABLE_BASIC,
-    "off": Level.ORT_DISABLE_ALL,
+    0: Level.ORT_ENABLE_ALL,
+    1: Level.ORT_ENABLE_EXTENDED,
+    -1: Level.ORT_ENABLE_BASIC,
+    2: Level.ORT_DISABLE_ALL,
 }
+"""Triton's optimization.graph.level -> ONNX Runtime's."""
 
 
 class OnnxRecipe:
@@ -140,7 +141,7 @@ def verified_rows(path: Path, published: Path, spec: OnnxSpec) -> list[ParityRow
     source.check_whole()
     original = open_session(path, Level.ORT_DISABLE_ALL)
     with artifact_errors(spec.name):
-        served = open_session(published, _LEVELS[spec.model.onnxruntime.graph_optimization])
+        served = open_session(published, _LEVELS[graph_level(spec.model)])
     signature = read_signature(original, str(path))
     batched = bool(spec.model.max_batch_size)
     known = (*signature.inputs, *signature.optional)

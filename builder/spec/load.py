@@ -1,6 +1,7 @@
 """Reading a spec file: every error names its line and, where it can, the mend."""
 
 import difflib
+import types
 import typing
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
@@ -75,19 +76,43 @@ def _line(document: Any, location: tuple[int | str, ...]) -> int | None:
     return line
 
 
+def _parts(annotation: Any) -> list[Any]:
+    """What a value of a type may be, without None and notes."""
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return [part for one in typing.get_args(annotation) for part in _parts(one)]
+    if origin is typing.Annotated:
+        return _parts(typing.get_args(annotation)[0])
+    return [annotation]
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    parts = _parts(annotation)
+    return [part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]
+
+
+def _keys(model: type[BaseModel]) -> dict[str, Any]:
+    """Key in a spec file -> type of its value."""
+    return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
+
+
+def _below(annotation: Any, key: int | str) -> Any:
+    """The type at a key of a value: a field, or what a list or a mapping holds; None: unknown."""
+    for model in _models(annotation):
+        if key in _keys(model):
+            return _keys(model)[str(key)]
+    for part in _parts(annotation):
+        if typing.get_origin(part) in (list, dict):
+            return typing.get_args(part)[-1]
+    return None
+
+
 def _model_at(root: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel] | None:
     """The spec type that a location lies in."""
-    model = root
+    annotation: Any = root
     for key in location:
-        field = model.model_fields.get(str(key))
-        if field is None:
-            return None
-        parts = (field.annotation, *typing.get_args(field.annotation))
-        inner = [p for p in parts if isinstance(p, type) and issubclass(p, BaseModel)]
-        if not inner:
-            return None
-        model = inner[0]
-    return model
+        annotation = _below(annotation, key)
+    return next(iter(_models(annotation)), None)
 
 
 def _sentence(path: Path, document: Any, root: type[BaseModel], error: Any) -> str:
@@ -97,7 +122,7 @@ def _sentence(path: Path, document: Any, root: type[BaseModel], error: Any) -> s
     name = ".".join(str(part) for part in location)
     if error["type"] == "extra_forbidden":
         model = _model_at(root, location[:-1])
-        known = list(model.model_fields) if model else []
+        known = list(_keys(model)) if model else []
         near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
         hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(known)}"
         return f"{where}: unknown key '{name}'; {hint}"

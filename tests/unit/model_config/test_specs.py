@@ -183,3 +183,29 @@ def test_a_mistake_is_one_line_with_its_place(tmp_path: Path, text: str) -> None
         load(tmp_path, text.replace("MORE", more))
     (line,) = str(raised.value).splitlines()
     assert line.startswith(f"{tmp_path}/spec.yaml:6: model.dynamic_batching: preserve_ordering")
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (
+            "instance_group: [{cuont: 2}]",
+            "unknown key 'model.instance_group.0.cuont'; did you mean 'count'?",
+        ),
+        (
+            "model_warmup: [{name: a, inputs: {x: {zero: true}}}]",
+            "unknown key 'model.model_warmup.0.inputs.x.zero'; did you mean 'zero_data'?",
+        ),
+        (
+            "instance_group: [{rate_limiter: {resources: [{name: R, globl: true}]}}]",
+            "unknown key 'model.instance_group.0.rate_limiter.resources.0.globl'; did you mean "
+            "'global'?",
+        ),
+    ],
+)
+def test_a_key_deep_inside_that_is_unknown_has_a_hint(
+    tmp_path: Path, more: str, sentence: str
+) -> None:
+    with pytest.raises(SpecError) as raised:
+        load(tmp_path, ONNX.replace("MORE", more))
+    assert str(raised.value) == f"{tmp_path}/spec.yaml:6: {sentence}"
