@@ -31,7 +31,12 @@ def builder(*arguments: object) -> int:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    return {str(p.relative_to(folder)): sha256(p) for p in folder.rglob("*") if p.is_file()}
+    """Of every file, but for those that a running server's Python writes."""
+    return {
+        str(path.relative_to(folder)): sha256(path)
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
 
 
 @dataclass(frozen=True)
