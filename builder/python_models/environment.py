@@ -8,8 +8,10 @@ and paths that lead out of an archive, so it has neither.
 """
 
 import gzip
+import importlib.util
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -30,8 +32,10 @@ from builder.spec.python_model import PythonSpec
 _FORMAT: Final = 1
 _TIME: Final = 315_532_800
 """1980, the first time that archives of all kinds know: equal packages make equal bytes."""
-_OWN: Final = ("pip", "pip-")
-"""Of the packages in a new environment, what a served model does not need."""
+_SCRIPT_HEAD: Final = re.compile(rb"#!/bin/sh\n'''exec' [^\n]*\n' '''\n|#![^\n]*\n")
+"""How a command names its interpreter: in one line, or in three where that would be too long."""
+_SCRIPT_HASH: Final = re.compile(rb"^((?:\.\./)+bin/[^,\n]+),[^\n]*$", re.MULTILINE)
+"""What a package says of a command before its first line was changed."""
 
 
 def python_of(spec: PythonSpec) -> str:
@@ -102,17 +106,22 @@ class Environment:
                 raise
 
     def _install(self, folder: Path) -> None:
-        made = _run([self.python, "-I", "-m", "venv", str(folder)])
+        made = _run([self.python, "-I", "-m", "venv", "--without-pip", str(folder)])
         if made.returncode:
             raise ToolError(
                 f"{self.model}: {self.python} can't make an environment: {_last(made)}; Debian "
                 f"has what it needs in python{self.version}-venv"
             )
+        if importlib.util.find_spec("pip") is None:
+            raise ToolError(
+                f"{self.model}: its environment is installed with pip, which the builder's own "
+                f"Python lacks: {sys.executable} -m ensurepip"
+            )
         wanted = folder.with_name("requirements.txt")
         wanted.write_text("".join(f"{line}\n" for line in self.lines))
         python = folder / "bin" / "python"
-        install = ["-m", "pip", "install", "--no-compile", "--no-input", "-r", str(wanted)]
-        done = _run([python, "-I", *install])
+        pip: list[str | Path] = [sys.executable, "-I", "-m", "pip", "--python", python]
+        done = _run([*pip, "install", "--no-compile", "--no-input", "-r", wanted])
         if done.returncode:
             raise ToolError(
                 f"{self.model}: pip can't install its requirements for Python {self.version}: "
@@ -131,8 +140,11 @@ class Environment:
                 _add(tar, f"bin/{name}", content, executable=executable)
             packages = folder / "lib" / f"python{self.version}" / "site-packages"
             for path in _files(packages):
+                content = path.read_bytes()
+                if path.name == "RECORD":
+                    content = _SCRIPT_HASH.sub(rb"\1,,", content)
                 place = path.relative_to(folder).as_posix()
-                _add(tar, place, path.read_bytes(), executable=os.access(path, os.X_OK))
+                _add(tar, place, content, executable=os.access(path, os.X_OK))
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes, *, executable: bool) -> None:
@@ -145,20 +157,18 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes, *, executable: bool) -
 def _scripts(folder: Path) -> Iterator[tuple[str, bytes, bool]]:
     """Commands that packages brought, run by whatever python3 comes first on PATH."""
     for path in sorted((folder / "bin").iterdir()):
-        if path.is_symlink() or path.name.lower().startswith(("activate", "pip", "python")):
+        if path.is_symlink() or path.name.lower().startswith(("activate", "python")):
             continue
         content = path.read_bytes()
-        head = content.split(b"\n", 1)[0]
-        if head.startswith(b"#!") and str(folder).encode() in head:
-            content = b"#!/usr/bin/env python3" + content[len(head) :]
+        head = _SCRIPT_HEAD.match(content)
+        if head and str(folder).encode() in head[0]:
+            content = b"#!/usr/bin/env python3\n" + content[head.end() :]
         yield path.name, content, True
 
 
 def _files(packages: Path) -> Iterator[Path]:
     for path in sorted(packages.rglob("*")):
-        first = path.relative_to(packages).parts[0]
-        own = first == _OWN[0] or first.startswith(_OWN[1])
-        if path.is_file() and not own and "__pycache__" not in path.parts:
+        if path.is_file() and "__pycache__" not in path.parts:
             yield path
 
 

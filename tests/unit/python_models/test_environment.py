@@ -23,56 +23,56 @@ Builder = Callable[..., str]
 OWN = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def wheel(folder: Path, name: str = "tinywords", text: str = "PLURAL = 'words'\n") -> Path:
-    """A wheel with one module and one command, made here: no registry is asked."""
-    path = folder / f"{name}-1.0-py3-none-any.whl"
-    info = f"{name}-1.0.dist-info"
+@pytest.fixture(scope="module")
+def line(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A requirement that needs no registry: a wheel with one module and one command.
+
+    It is called numpy, so that the real one is not installed beside it.
+    """
+    path = tmp_path_factory.mktemp("wheel") / "numpy-1.26.0-py3-none-any.whl"
+    info = "numpy-1.26.0.dist-info"
     files = {
-        f"{name}.py": f"{text}def main():\n    print('told')\n",
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+        "numpy.py": "PLURAL = 'words'\ndef main():\n    print('told')\n",
+        f"{info}/METADATA": "Metadata-Version: 2.1\nName: numpy\nVersion: 1.26.0\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        f"{info}/entry_points.txt": f"[console_scripts]\n{name} = {name}:main\n",
+        f"{info}/entry_points.txt": "[console_scripts]\ntinywords = numpy:main\n",
     }
     record = "".join(f"{file},,\n" for file in (*files, f"{info}/RECORD"))
     with zipfile.ZipFile(path, "w") as archive:
         for file, content in {**files, f"{info}/RECORD": record}.items():
             archive.writestr(file, content)
+    return f"numpy @ {path.as_uri()}"
+
+
+@pytest.fixture(scope="module")
+def archive(line: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The packed environment of a model named rules."""
+    path = tmp_path_factory.mktemp("packed") / "env.tar.gz"
+    Environment("rules", OWN, [line], "python_version").pack(path, lambda _: None)
     return path
 
 
-def environment(tmp_path: Path) -> Environment:
-    line = f"tinywords @ {wheel(tmp_path).as_uri()}"
-    return Environment("rules", OWN, [line], "python_version")
-
-
-def test_an_archive_works_wherever_it_is_unpacked(tmp_path: Path) -> None:
-    archive = tmp_path / "env.tar.gz"
-    environment(tmp_path).pack(archive, lambda _: None)
+def test_an_archive_works_wherever_it_is_unpacked(archive: Path, tmp_path: Path) -> None:
     with tarfile.open(archive) as tar:
         members = tar.getmembers()
         tar.extractall(tmp_path / "moved" / "0", filter="data")
     names = [member.name for member in members]
     assert all(member.isfile() and not member.name.startswith(("/", "..")) for member in members)
     assert {"bin/activate", "bin/tinywords"} < set(names)
-    assert f"lib/python{OWN}/site-packages/tinywords.py" in names
+    assert f"lib/python{OWN}/site-packages/numpy.py" in names
     assert not any("__pycache__" in name or "/pip/" in name for name in names)
     # Twice, as two instances do, and from elsewhere.
     told = subprocess.run(
         ["bash", "-c", "source moved/0/bin/activate && source moved/0/bin/activate && "
-         "python3 -c 'import tinywords, sys; print(tinywords.PLURAL, sys.prefix)' && tinywords"],
+         "python3 -c 'import numpy, sys; print(numpy.PLURAL, sys.prefix)' && tinywords"],
         capture_output=True, text=True, check=True, cwd=tmp_path,
     ).stdout.split()  # fmt: skip
     assert told == ["words", str(tmp_path / "moved" / "0"), "told"]
 
 
-def test_equal_requirements_make_equal_bytes(tmp_path: Path) -> None:
-    archives = [tmp_path / "1.tar.gz", tmp_path / "2.tar.gz"]
-    for archive in archives:
-        environment(tmp_path).pack(archive, lambda _: None)
-    assert archives[0].read_bytes() == archives[1].read_bytes()
-
-
-def test_it_is_packed_once_and_then_found(rules: Path, tmp_path: Path) -> None:
+def test_it_is_packed_once_and_equal_requirements_make_equal_bytes(
+    rules: Path, tmp_path: Path, line: str, archive: Path
+) -> None:
     spec = PythonSpec.model_validate(
         {
             "name": "rules",
@@ -84,9 +84,8 @@ def test_it_is_packed_once_and_then_found(rules: Path, tmp_path: Path) -> None:
             "outputs": [{"name": "Y", "data_type": "FP32", "dims": [1]}],
         }
     )  # fmt: skip
-    # A "numpy" of ours, so that the real one is not installed.
-    (tmp_path / "r.txt").write_text(f"numpy @ {wheel(tmp_path, 'numpy').as_uri()}\n")
-    workshop = Workshop(Progress.__new__(_Silent), Store(tmp_path / "cache"))
+    (tmp_path / "r.txt").write_text(f"{line}\n")
+    workshop = Workshop(_Silent(), Store(tmp_path / "cache"))
     recipe = PythonRecipe(spec, tmp_path)
     assert recipe.requirements() == ["numpy>=1.26,<2"]  # the environment has its own
     (artifact,) = recipe.artifacts(["rules"], workshop)
@@ -96,8 +95,8 @@ def test_it_is_packed_once_and_then_found(rules: Path, tmp_path: Path) -> None:
     assert artifact.take(first) is None
     assert artifact.make(first).rows == []
     assert artifact.take(second) is not None
-    assert (first / "env.tar.gz").read_bytes() == (second / "env.tar.gz").read_bytes()
-    (tmp_path / "r.txt").write_text(f"numpy @ {wheel(tmp_path, 'numpy').as_uri()}\npip\n")
+    assert (second / "env.tar.gz").read_bytes() == archive.read_bytes()
+    (tmp_path / "r.txt").write_text(f"{line}\nsix\n")
     (other,) = PythonRecipe(spec, tmp_path).artifacts(["rules"], workshop)
     assert other.take(second) is None
 
@@ -125,7 +124,7 @@ def test_the_python_is_that_of_the_release(release: str, version: str) -> None:
         (
             OWN,
             "tinywords @ file:///nowhere.whl",
-            f"can't install its requirements for Python {OWN}",
+            "can't install its requirements for Python",
         ),
     ],
 )
@@ -140,10 +139,8 @@ def test_what_can_not_be_packed(
     assert not out.exists()
 
 
-def test_a_server_with_another_python_says_so(tmp_path: Path) -> None:
+def test_a_server_with_another_python_says_so(archive: Path, tmp_path: Path) -> None:
     """Activated there, the first import that the stub makes, of its version folder, fails."""
-    archive = tmp_path / "env.tar.gz"
-    environment(tmp_path).pack(archive, lambda _: None)
     shutil.unpack_archive(archive, tmp_path / "env", filter="data")
     script = tmp_path / "env" / "bin" / "activate"
     script.write_text(script.read_text().replace(f'!= "{OWN}"', '!= "3.9"'))
@@ -153,6 +150,4 @@ def test_a_server_with_another_python_says_so(tmp_path: Path) -> None:
         capture_output=True, text=True, check=False, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 1
-    assert (
-        f"this server has {OWN}; build it with python: {{python_version: '{OWN}'}}" in done.stderr
-    )
+    assert f"this server has {OWN}; build it with python: {{python_version:" in done.stderr
