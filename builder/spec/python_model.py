@@ -7,8 +7,8 @@ from pydantic import Field, field_validator, model_validator
 from builder.spec.batching import DynamicBatching, InstanceGroup, Strict
 from builder.spec.ensemble import TRITON_RELEASE_PATTERN
 from builder.spec.language import MODEL_NAME
-from builder.spec.releases import DEFAULT_RELEASE, TritonRelease
 from builder.spec.onnx_file import OnnxTensor
+from builder.spec.releases import DEFAULT_RELEASE, TritonRelease
 
 ENVIRONMENT_PARAMETER = "EXECUTION_ENV_PATH"
 """The parameter by which Triton's Python backend finds a packed environment."""

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from onnx import ModelProto, TensorProto, helper
 
-from builder.builds import render_to
 from builder.errors import BuilderError, SpecError
+from builder.recipes import render_to
 from builder.releases import (
     onnx_problems,
     onnxruntime_of,
@@ -91,10 +91,18 @@ def test_tensorrt_is_known_or_said_to_be_unknown() -> None:
     assert Target(release="26.07").tensorrt is None
 
 
+def built_with(release: object) -> dict[str, object]:
+    return {"live": 1, "versions": {"1": {"spec": {"triton_release": release}}}}
+
+
 def test_a_repository_says_what_it_was_built_for() -> None:
-    assert built_for({"spec": {"triton_release": "25.03"}}) == "25.03"
-    for manifest in ({}, {"spec": None}, {"spec": {"triton_release": 3}}, {"spec": []}):
-        assert built_for(manifest) == DEFAULT_RELEASE
+    member = built_with("25.03")
+    assert built_for({"members": {"a": member}}) == "25.03"
+    assert built_for({"members": {"a": member, "b": built_with("25.08")}}) == "25.08"
+    odd: list[dict[str, object]] = [{}, {"members": None}, {"members": {"a": None}}]
+    odd += [{"members": {"a": {"live": 2, "versions": member["versions"]}}}]
+    odd += [{"members": {"a": built_with(of)}} for of in (3, None, "30.01", [])]
+    assert {built_for(manifest) for manifest in odd} == {DEFAULT_RELEASE}
 
 
 def test_an_onnx_runtime_that_nobody_measured_counts_as_the_next_lower() -> None:
@@ -180,7 +188,7 @@ def test_shipped_specs_render_for_every_release(path: Path, tmp_path: Path) -> N
     for release in table().releases:
         folder = tmp_path / release
         folder.mkdir()
-        render_to(spec.model_copy(update={"triton_release": release}), path, folder)
+        render_to(spec.model_copy(update={"triton_release": release}), path, folder, folder)
         found = validate_repository(folder, Target(release=release))
         errors = {f.rule for f in found if f.severity == "error"}
         # Without its file an ONNX model is refused, and the ensemble over it.
