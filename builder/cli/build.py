@@ -140,10 +140,8 @@ def build(
     from builder.spec.load import load_any_spec, with_values
 
     loaded = load_any_spec(spec)
-    if target is not None:
-        loaded = with_values(loaded, target=target)
-    if release is not None:
-        loaded = with_values(loaded, triton_release=release_of(release).name)
+    asked = {"target": target, "triton_release": release and release_of(release).name}
+    loaded = with_values(loaded, **{key: value for key, value in asked.items() if value})
     if report is not None:
         check_folder(output, report)
     console = Console()

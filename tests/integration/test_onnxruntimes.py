@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from builder.publish.manifest import read_manifest
 from builder.releases import release_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,8 +65,7 @@ def test_the_releases_onnx_runtime_loads_every_file(
         command = [sys.executable, "-m", "builder", "build", f"specs/{spec}.yaml"]
         command += ["--release", release, "--output", str(output), "--no-report"]
         subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-        manifest = json.loads((output / "manifest.json").read_text())
-        assert manifest["spec"]["triton_release"] == release
+        assert read_manifest(output).only.spec["triton_release"] == release
         files += sorted(output.rglob("*.onnx"))
     version = release_of(release).onnxruntime
     command = [str(python_with(version)), "-c", _LOAD, *map(str, files)]

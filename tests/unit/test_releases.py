@@ -91,10 +91,18 @@ def test_tensorrt_is_known_or_said_to_be_unknown() -> None:
     assert Target(release="26.07").tensorrt is None
 
 
+def built_with(release: object) -> dict[str, object]:
+    return {"live": 1, "versions": {"1": {"spec": {"triton_release": release}}}}
+
+
 def test_a_repository_says_what_it_was_built_for() -> None:
-    assert built_for({"spec": {"triton_release": "25.03"}}) == "25.03"
-    for manifest in ({}, {"spec": None}, {"spec": {"triton_release": 3}}, {"spec": []}):
-        assert built_for(manifest) == DEFAULT_RELEASE
+    member = built_with("25.03")
+    assert built_for({"members": {"a": member}}) == "25.03"
+    assert built_for({"members": {"a": member, "b": built_with("25.08")}}) == "25.08"
+    odd: list[dict[str, object]] = [{}, {"members": None}, {"members": {"a": None}}]
+    odd += [{"members": {"a": {"live": 2, "versions": member["versions"]}}}]
+    odd += [{"members": {"a": built_with(of)}} for of in (3, None, "30.01", [])]
+    assert {built_for(manifest) for manifest in odd} == {DEFAULT_RELEASE}
 
 
 def test_an_onnx_runtime_that_nobody_measured_counts_as_the_next_lower() -> None:

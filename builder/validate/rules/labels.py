@@ -65,7 +65,10 @@ def _is_refused(model: Model, name: str) -> bool:
     if not model.target.has("label-path"):
         return False
     folder = os.path.realpath(model.path)
-    file = os.path.realpath(_place(model, name))
+    try:
+        file = os.path.realpath(_place(model, name))
+    except (OSError, ValueError):  # no path at all: labels.file says so
+        return False
     if model.target.has("label-path-exact"):
         return file != folder and not file.startswith(folder + "/")
     return not file.startswith(folder)

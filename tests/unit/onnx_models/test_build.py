@@ -49,7 +49,7 @@ def test_a_younger_opset_and_ir_are_converted(init: Init, builder: Builder, tmp_
     published = tmp_path / "out" / "rows" / "1" / "model.onnx"
     model = onnx.load(str(published))
     assert (model.opset_import[0].version, model.ir_version) == (21, 10)
-    assert read_manifest(tmp_path / "out")["spec"]["triton_release"] == "24.10"
+    assert read_manifest(tmp_path / "out").only.spec["triton_release"] == "24.10"
     values = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
     wanted, got = (
         ort.InferenceSession(str(file), providers=["CPUExecutionProvider"]).run(None, {"x": values})

@@ -130,7 +130,8 @@ def test_the_command_goes_by_the_manifest(
     )
     root = write({"m/config.pbtxt": f'backend: "python" {metrics}', "m/1/model.py": MODEL_PY})
     assert run(monkeypatch, capsys, "validate", root)[0] == 0
-    (root / "manifest.json").write_text(json.dumps({"spec": {"triton_release": "24.10"}}))
+    member = {"live": 1, "versions": {"1": {"spec": {"triton_release": "24.10"}}}}
+    (root / "manifest.json").write_text(json.dumps({"members": {"m": member}}))
     assert run(monkeypatch, capsys, "validate", root)[0] == 1
     assert run(monkeypatch, capsys, "validate", root, "--release", "24.11")[0] == 0
 
