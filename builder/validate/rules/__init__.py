@@ -24,6 +24,7 @@ from builder.validate.rules import (
     tensorrt,
     tensors,
     textproto,
+    unanswered,
     warmup,
 )
 
@@ -51,5 +52,6 @@ __all__ = [
     "tensorrt",
     "tensors",
     "textproto",
+    "unanswered",
     "warmup",
 ]
