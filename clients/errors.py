@@ -16,8 +16,8 @@ class AnswerError(Exception):
 
     `message` is the server's sentence; `status` the name of the gRPC status, for example
     "INVALID_ARGUMENT". It is "UNKNOWN" for requests that Triton itself refuses (unknown model,
-    wrong dtype): on a stream it sends the sentence alone. The pipeline's stages put the status
-    before theirs.
+    wrong dtype): on a stream it sends the sentence alone, and only those that say that a later
+    try may do are known here. The pipeline's stages put the status before theirs.
     """
 
     def __init__(self, message: str, status: str) -> None:
@@ -48,10 +48,19 @@ def from_triton(error: InferenceServerException) -> AnswerError:
 _REFUSAL = re.compile(r"(?:in ensemble '[^']*', )?(?P<status>[A-Z_]+): (?P<sentence>.*)", re.DOTALL)
 
 
+# Triton's own words for a server or model that can't answer now.
+_FOR_NOW = re.compile(
+    r"Stub process .* is not healthy|Server is stopping|Exceeds maximum queue size"
+    r"|Request timeout expired|has no available versions"
+)
+
+
 def from_message(text: str) -> AnswerError:
     """The typed form of an error that came within a stream."""
     match = _REFUSAL.fullmatch(text)
     if match is None or match["status"] not in grpc.StatusCode.__members__:
+        if _FOR_NOW.search(text):
+            return ServerUnavailableError(text, "UNAVAILABLE")
         return AnswerError(text, "UNKNOWN")
     return _BY_STATUS.get(match["status"], AnswerError)(match["sentence"], match["status"])
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from google.protobuf import text_format
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
@@ -38,6 +39,8 @@ class Fuzzer:
         self.server = server
         self.names = names
         self.random = random.Random(seed)  # noqa: S311 (fuzz)
+        self.last = ""
+        """The last request for an answer."""
         self.calls: collections.deque[str] = collections.deque(maxlen=5)
         self.connect()
 
@@ -110,13 +113,17 @@ class Fuzzer:
 
     def infer(self) -> str:
         """Unary."""
-        self.stub.ModelInfer(self.request(), timeout=_SECONDS)
+        request = self.request()
+        self.last = _shown(request)
+        self.stub.ModelInfer(request, timeout=_SECONDS)
         return "answered"
 
     def stream(self) -> str:
         """On a stream of its own."""
-        requests = iter([self.request() for _ in range(self.random.choice((1, 1, 3)))])
-        ends = [r.error_message for r in self.stub.ModelStreamInfer(requests, timeout=_SECONDS)]
+        requests = [self.request() for _ in range(self.random.choice((1, 1, 3)))]
+        self.last = "; ".join(map(_shown, requests))
+        answers = self.stub.ModelStreamInfer(iter(requests), timeout=_SECONDS)
+        ends = [answer.error_message for answer in answers]
         return "refused on a stream" if any(ends) else "answered"
 
     def http(self) -> str:
@@ -216,6 +223,11 @@ class Fuzzer:
         return "answered"
 
 
+def _shown(request: Any) -> str:
+    text = " ".join(text_format.MessageToString(request, as_one_line=True).split())
+    return text[:1500]
+
+
 def alive(server: TritonServer) -> bool:
     """Whether it runs and says so."""
     for _ in range(3):
@@ -239,6 +251,7 @@ def main() -> int:
     names = sorted(path.parent.name for path in arguments.repository.glob("*/config.pbtxt"))
     ends: collections.Counter[str] = collections.Counter()
     deaths: list[dict[str, Any]] = []
+    unanswered: list[str] = []
     start = time.monotonic()
     server = TritonServer(
         arguments.repository,
@@ -248,13 +261,17 @@ def main() -> int:
     with server:
         fuzzer = Fuzzer(server, names, arguments.seed)
         for number in range(arguments.requests):
-            ends[fuzzer.step()] += 1
+            end = fuzzer.step()
+            ends[end] += 1
+            if end == "never answered":
+                unanswered.append(fuzzer.last)
             if not alive(server):
                 deaths.append(
                     {
                         "request": number,
                         "status": server.wait() if not server.running else "hangs",
                         "calls": list(fuzzer.calls),
+                        "last": fuzzer.last,
                         "log": server.log_text()[-600:],
                     }
                 )
@@ -266,6 +283,7 @@ def main() -> int:
         "seed": arguments.seed,
         "seconds": round(time.monotonic() - start),
         "ends": dict(ends.most_common()),
+        "unanswered": unanswered,
         "deaths": deaths,
     }
     print(json.dumps(result, indent=2))

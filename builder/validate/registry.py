@@ -15,6 +15,7 @@ _CORE = "https://github.com/triton-inference-server/core/blob/r24.10/src/"
 SOURCES = {
     "config": _CORE + "model_config_utils.cc",
     "ensemble": _CORE + "ensemble_scheduler/ensemble_utils.cc",
+    "ensemble_scheduler": _CORE + "ensemble_scheduler/ensemble_scheduler.cc",
     "repository": _CORE + "model_repository_manager/model_repository_manager.cc",
     "lifecycle": _CORE + "model_repository_manager/model_lifecycle.cc",
     "model": _CORE + "model.cc",

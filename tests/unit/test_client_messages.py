@@ -474,6 +474,12 @@ def test_control_characters_do_not_reach_a_terminal() -> None:
             "PROMPT is empty",
         ),
         ("UNAVAILABLE: the language stage is full", "UNAVAILABLE", "the language stage is full"),
+        (
+            "in ensemble 'arr_coc', Stub process 'language_0_0' is not healthy.",
+            "UNAVAILABLE",
+            "in ensemble 'arr_coc', Stub process 'language_0_0' is not healthy.",
+        ),
+        ("Request timeout expired", "UNAVAILABLE", "Request timeout expired"),
         ("in ensemble 'x', OOPS: not a status", "UNKNOWN", "in ensemble 'x', OOPS: not a status"),
         ("unexpected shape for input 'IMAGE'", "UNKNOWN", "unexpected shape for input 'IMAGE'"),
     ],

@@ -25,6 +25,7 @@ from builder.validate.rules import (
     tensorrt,
     tensors,
     textproto,
+    unanswered,
     warmup,
 )
 
@@ -53,5 +54,6 @@ __all__ = [
     "tensorrt",
     "tensors",
     "textproto",
+    "unanswered",
     "warmup",
 ]

@@ -767,6 +767,26 @@ CASES: dict[str, Case] = {
             vision=python(IO.replace("[ 4 ]", "[ 3, 224, 224 ]").replace("FP32", "UINT8")),
         ),
     ),
+    "advice.unanswered-input": Case(
+        ensemble(XY, IO + 'input { name: "O" data_type: TYPE_FP32 dims: 4 optional: true }'),
+        ensemble(XY, IO.replace("dims", "optional: true dims", 1)),
+    ),
+    "advice.step-queue-hangs": Case(
+        ensemble(
+            step({"X": "X"}, {"Y": "Y"}, "full"),
+            full=python(
+                "max_batch_size: 8 dynamic_batching { default_queue_policy { max_queue_size: 9 } }"
+                + IO
+            ),
+        ),
+        ensemble(
+            step({"X": "X"}, {"Y": "Y"}, "full"),
+            full=python(
+                "max_batch_size: 8 dynamic_batching { default_queue_policy "
+                "{ default_timeout_microseconds: 9 } }" + IO
+            ),
+        ),
+    ),
     "advice.no-warmup": Case(onnx(""), onnx("model_warmup { }")),
     "advice.warmup-skipped": Case(
         python('model_warmup { name: "w" }'), python('model_warmup { name: "w" batch_size: 1 }')
