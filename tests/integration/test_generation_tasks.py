@@ -18,6 +18,7 @@ from transformers import (
 )
 from tritonclient.utils import InferenceServerException
 
+from builder.bench import Plan, run
 from builder.serve import TritonServer
 from builder.spec.task import TaskSpec
 from builder.tasks.build import TaskBuild
@@ -273,3 +274,9 @@ def test_speech_to_text_is_that_of_generate(server: str, checkpoints: Path) -> N
         ]
     with pytest.raises(InferenceServerException, match=r"AUDIO has 1\.0 seconds at 16000 Hz; at"):
         infer_all(server, "whisper", [{"AUDIO": [0.0] * 16001}], "TEXT")
+
+
+def test_bench_of_text_generation(server: str) -> None:
+    plan = Plan(models=["llama"], concurrencies=[1], interval_ms=100, max_tokens=4)
+    (measurement,) = run(plan, server, lambda text: None)
+    assert measurement.throughput > 0 and measurement.latency_of == "first response"
