@@ -22,6 +22,8 @@ DEFAULT_QUESTION = "What is in this picture?"
 DEFAULT_MAX_TOKENS = 32
 
 _ITEMS = 8  # different requests in turn, so that a response cache does not answer them all
+_TOKENS = 16
+_TOKEN_INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
 _FLOATS = {"TYPE_FP16": np.float16, "TYPE_FP32": np.float32, "TYPE_FP64": np.float64}
 _INTEGERS = {
     f"TYPE_{sign}INT{bits}": np.dtype(f"{sign.lower()}int{bits}")
@@ -40,26 +42,45 @@ def picture_data(image: Path | None, question: str, max_tokens: int) -> dict[str
 
     Raises `ToolError` when `image` is no readable picture.
     """
-    if image is None:
-        content = _drawn_picture()
-    else:
-        try:
-            content = image.read_bytes()
-            with Image.open(io.BytesIO(content)) as picture:
-                picture.verify()
-        except (OSError, UnidentifiedImageError, SyntaxError) as error:
-            raise ToolError(f"--image {image} is not a readable picture: {error}") from error
+    content = picture(image)
     # With its shape: where a request may have several pictures, the dim of IMAGE is free.
     pictures = {**_strings(content), "shape": [1]}
     item = {"IMAGE": pictures, "PROMPT": [question], "MAX_TOKENS": [max_tokens]}
     return {"data": [item]}
 
 
-def model_data(config: Mapping[str, Any], shapes: Mapping[str, list[int]]) -> dict[str, Any]:
+def picture(image: Path | None) -> bytes:
+    """An encoded picture: the file's, or one that is drawn here.
+
+    Raises `ToolError` when `image` is no readable picture.
+    """
+    if image is None:
+        return _drawn_picture()
+    try:
+        content = image.read_bytes()
+        with Image.open(io.BytesIO(content)) as opened:
+            opened.verify()
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        raise ToolError(f"--image {image} is not a readable picture: {error}") from error
+    return content
+
+
+def prompt_data(prompt: str, max_tokens: int) -> dict[str, Any]:
+    """A request to a model that goes on with a text."""
+    return {"data": [{"PROMPT": [prompt], "MAX_TOKENS": [max_tokens]}]}
+
+
+def model_data(
+    config: Mapping[str, Any],
+    shapes: Mapping[str, list[int]],
+    strings: Mapping[str, bytes] | None = None,
+) -> dict[str, Any]:
     """Plausible requests for any model, from its config (JSON of the gRPC API).
 
     Masks are ones, types zeros, lengths as long as they may be, other integers small (ids that
-    any vocabulary has); 8-bit unsigned integers are pixels. Optional inputs are left out.
+    any vocabulary has); 8-bit unsigned integers are pixels. Optional inputs are left out. A graph
+    of token ids and their mask is asked with rows of 16 tokens unless `shapes` says more;
+    `strings` has what every element of a STRING input is.
 
     Raises `ToolError` for an input whose dims vary and that `shapes` does not name.
     """
@@ -68,8 +89,11 @@ def model_data(config: Mapping[str, Any], shapes: Mapping[str, list[int]]) -> di
     unknown = set(shapes) - {io["name"] for io in inputs}
     if unknown:
         raise ToolError(f"model '{config['name']}' has no input {', '.join(sorted(unknown))}")
+    shapes = {**_token_shapes(inputs), **shapes}
     dims = {io["name"]: _dims(config["name"], io, shapes) for io in inputs}
-    items = [{io["name"]: _tensor(rng, io, dims) for io in inputs} for _ in range(_ITEMS)]
+    items = [
+        {io["name"]: _tensor(rng, io, dims, strings or {}) for io in inputs} for _ in range(_ITEMS)
+    ]
     return {"data": items}
 
 
@@ -93,6 +117,18 @@ def parse_shapes(options: list[str]) -> dict[str, list[int]]:
     return shapes
 
 
+def _token_shapes(tensors: list[Mapping[str, Any]]) -> dict[str, list[int]]:
+    """Dims for the inputs of a graph of token ids, whose length is free."""
+    if not {"input_ids", "attention_mask"} <= {io["name"] for io in tensors}:
+        return {}
+    shapes = {io["name"]: [int(dim) for dim in io["dims"]] for io in tensors}
+    return {
+        name: [1] * (len(dims) - 1) + [_TOKENS]
+        for name, dims in shapes.items()
+        if name in _TOKEN_INPUTS and set(dims) == {-1}
+    }
+
+
 def _dims(model: str, tensor: Mapping[str, Any], shapes: Mapping[str, list[int]]) -> list[int]:
     name = tensor["name"]
     dims = [int(dim) for dim in tensor["dims"]]
@@ -114,11 +150,15 @@ def _dims(model: str, tensor: Mapping[str, Any], shapes: Mapping[str, list[int]]
 
 
 def _tensor(
-    rng: np.random.Generator, tensor: Mapping[str, Any], dims: Mapping[str, list[int]]
+    rng: np.random.Generator,
+    tensor: Mapping[str, Any],
+    dims: Mapping[str, list[int]],
+    strings: Mapping[str, bytes],
 ) -> dict[str, Any]:
     shape, data_type = dims[tensor["name"]], tensor["data_type"]
     if data_type == "TYPE_STRING":
-        return {**_strings(*[b"one two three"] * int(np.prod(shape))), "shape": shape}
+        text = strings.get(tensor["name"], b"one two three")
+        return {**_strings(*[text] * int(np.prod(shape))), "shape": shape}
     array: NDArray[Any]
     if data_type in _FLOATS:
         array = rng.standard_normal(shape).astype(_FLOATS[data_type])

@@ -56,6 +56,8 @@ class Measurement:
     """The composing models of an ensemble."""
     stable: bool = True
     """False when three windows in a row never agreed within the asked percentage."""
+    refused: int = 0
+    """Requests that the model refused because its queue was full; they are in no other figure."""
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready."""

@@ -11,6 +11,7 @@ from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from builder.bench import inputs
+from builder.bench.refusals import is_full, measure_refusing
 from builder.bench.report import Measurement
 from builder.bench.tool import Load, find_perf_analyzer, measure
 from builder.errors import ServerError, ToolError
@@ -61,7 +62,9 @@ def run(plan: Plan, url: str, progress: Progress) -> list[Measurement]:
     with tempfile.TemporaryDirectory(prefix="builder-bench-") as folder:
         data = {
             model: plan.input_data
-            or inputs.write(request_data(plan, config), Path(folder) / f"{index}.json")
+            or inputs.write(
+                request_data(plan, config, mask_token(url, config)), Path(folder) / f"{index}.json"
+            )
             for index, (model, config) in enumerate(configs.items())
         }
         for model, config in configs.items():
@@ -76,8 +79,23 @@ def run(plan: Plan, url: str, progress: Progress) -> list[Measurement]:
                     shapes=_shape_options(plan),
                     interval_ms=plan.interval_ms,
                 )
-                measurements.append(measure(model, load))
+                measurements.append(_measured(model, load))
     return measurements
+
+
+def _measured(model: str, load: Load) -> Measurement:
+    """By perf_analyzer, which ends at a refused request; then by clients that count those."""
+    try:
+        return measure(model, load)
+    except ToolError as error:
+        if not is_full(str(error)) or load.input_data in {None, "random", "zero"}:
+            raise
+        if load.streaming:
+            raise ToolError(
+                f"model '{model}' refuses requests beyond its queue bound at concurrency "
+                f"{load.concurrency}; choose a lower --concurrency"
+            ) from error
+    return measure_refusing(model, load)
 
 
 def model_config(url: str, model: str) -> dict[str, Any]:
@@ -96,14 +114,36 @@ def is_decoupled(config: Mapping[str, Any]) -> bool:
     return bool(config.get("model_transaction_policy", {}).get("decoupled"))
 
 
-def request_data(plan: Plan, config: Mapping[str, Any]) -> dict[str, Any]:
-    """perf_analyzer's JSON input for one model."""
+def mask_token(url: str, config: Mapping[str, Any]) -> str:
+    """The word that a text must have for an ensemble with a stage that fills masks; else empty."""
+    steps = config.get("ensemble_scheduling", {}).get("step", ())
+    for step in steps:
+        parameters = model_config(url, step["model_name"]).get("parameters", {})
+        if "mask_token" in parameters:
+            return str(parameters["mask_token"]["string_value"])
+    return ""
+
+
+def request_data(plan: Plan, config: Mapping[str, Any], mask: str = "") -> dict[str, Any]:
+    """perf_analyzer's JSON input for one model.
+
+    Args:
+        plan: What to measure.
+        config: The model's.
+        mask: A word that its text must have; empty: none.
+    """
+    names = {io["name"] for io in config.get("input", ())}
     if inputs.takes_picture(config):
         return inputs.picture_data(plan.image, plan.question, plan.max_tokens)
-    if plan.image is not None:
+    if plan.image is not None and "IMAGE" not in names:
         raise ToolError(f"model '{config['name']}' takes no IMAGE: leave --image out")
-    names = {io["name"] for io in config.get("input", ())}
-    return inputs.model_data(config, {k: v for k, v in plan.shapes.items() if k in names})
+    if {"PROMPT", "MAX_TOKENS"} <= names:
+        return inputs.prompt_data(plan.question, plan.max_tokens)
+    strings = {"TEXT": f"one two {mask}".encode()} if mask else {}
+    if "IMAGE" in names:
+        strings["IMAGE"] = inputs.picture(plan.image)
+    shapes = {k: v for k, v in plan.shapes.items() if k in names}
+    return inputs.model_data(config, shapes, strings)
 
 
 def _shape_options(plan: Plan) -> list[str]:

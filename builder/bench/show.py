@@ -21,6 +21,11 @@ def table(measurements: Sequence[Measurement]) -> Table:
         notes.append("* up to the first response")
     if not all(item.stable for item in measurements):
         notes.append("~ unstable: the windows never agreed")
+    notes += [
+        f"{item.model} at {item.concurrency}: {item.refused} requests refused, its queue was full"
+        for item in measurements
+        if item.refused
+    ]
     shown = Table(
         box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, caption="; ".join(notes)
     )

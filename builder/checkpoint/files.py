@@ -26,6 +26,7 @@ from builder.spec.task import TaskCheckpoint
 
 _SHAPING = {".json", ".safetensors", ".txt", ".model", ".jinja", ".py"}
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
+_WITHOUT_VOCABULARY = {"ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer"}
 # Families of transformers 5 whose positions start behind the padding id, so that their table has
 # fewer places than rows: `create_position_ids_from_input_ids` in their modeling files. (FSMT's too,
 # but its table is that much longer.)
@@ -122,6 +123,13 @@ class CheckpointFiles:
             CheckpointError: there is none.
         """
         folder = Path(self.source)
+        kind = str((self.json("tokenizer_config.json") or {}).get("tokenizer_class", ""))
+        if kind.removesuffix("Fast") in _WITHOUT_VOCABULARY:
+            raise CheckpointError(
+                f"{self.source}: its tokenizer {kind} reads bytes or characters and has no "
+                "tokenizer.json, which is what is served: not supported; choose a checkpoint of "
+                "the family with a vocabulary"
+            )
         if folder.is_dir() and not any((folder / name).is_file() for name in _TOKENIZER_FILES):
             raise CheckpointError(
                 f"{self.source} has no tokenizer (tokenizer.json); save the model's tokenizer "
@@ -130,7 +138,10 @@ class CheckpointFiles:
         with checkpoint_errors(self.source):
             tokenizer = AutoTokenizer.from_pretrained(self.source, **self.options)
         if not tokenizer.is_fast:
-            raise CheckpointError(f"{self.source} has no fast tokenizer (tokenizer.json)")
+            raise CheckpointError(
+                f"{self.source}: its tokenizer {type(tokenizer).__name__} has no fast form "
+                "(tokenizer.json), which is what is served: not supported"
+            )
         return tokenizer
 
     def max_tokens(self, tokenizer: Any) -> int | None:

@@ -1,6 +1,7 @@
 """An ONNX file brought to the opset and IR that a release loads, where that loses nothing."""
 
 import copy
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,9 @@ from builder.onnx_models.source import OnnxSource, initializers_of, open_source
 from builder.releases import domain_name, introduced, listed, onnx_problems, opsets_of, uses_of
 from builder.spec.onnx_file import OnnxTensor
 from builder.spec.releases import OnnxLimits
+
+_SOURCE_PLACE = re.compile(r"^/\S+:\d+: (?:\w+: )?")
+"""Where in the converter's own source it stopped."""
 
 _MOST_CONVERTED_BYTES = 1_900_000_000
 _TYPES_OF_IR = {23: 11, 24: 12, 25: 13, 26: 13}
@@ -166,6 +170,6 @@ def _convert(path: Path, opset: int) -> bytes:
     try:
         converted = onnx.version_converter.convert_version(onnx.load(str(path)), opset)
     except Exception as error:  # RuntimeError and its own
-        lines = str(error).strip().splitlines()
-        raise _ConverterError(lines[0][:160] if lines else type(error).__name__) from error
+        text = _SOURCE_PLACE.sub("", " ".join(str(error).split()))
+        raise _ConverterError(text[:160] or type(error).__name__) from error
     return converted.SerializeToString()

@@ -54,25 +54,42 @@ class SentenceSimilarity(TextKind):
             )
         kinds = [module["type"].rsplit(".", 1)[-1] for module in modules]
         if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+            other = next((k for k in kinds if k not in ("Transformer", "Pooling", "Normalize")), "")
             raise CheckpointError(
-                f"{source}: modules.json chains {', '.join(kinds)}; only Transformer, Pooling and "
-                "Normalize, in this order, can be built"
+                f"{source}: modules.json chains {', '.join(kinds)}; "
+                + (f"the module {other} is not supported, " if other else "")
+                + "only Transformer, Pooling and Normalize in this order are: serve the token "
+                "vectors with task: feature-extraction, and do the rest in the client"
             )
         pooling = files.json(f"{modules[1]['path']}/config.json") or {}
         asked = _pooling(pooling)
         if len(asked) != 1 or asked[0] not in _POOLINGS.values():
             raise CheckpointError(
-                f"{source}: pooling by {', '.join(asked) or 'nothing'}; one of "
-                f"{', '.join(_POOLINGS.values())} can be built"
+                f"{source}: pooling by {', '.join(asked) or 'nothing'} is not supported, only one "
+                f"of {', '.join(_POOLINGS.values())} is: serve the token vectors with task: "
+                "feature-extraction, and pool them in the client"
             )
         settings = files.json("sentence_bert_config.json") or {}
-        prompt = (files.json("config_sentence_transformers.json") or {}).get("default_prompt_name")
-        if settings.get("do_lower_case") or prompt:
-            unknown = f"default prompt '{prompt}'" if prompt else "do_lower_case"
-            raise CheckpointError(
-                f"{source}: {unknown} in its sentence-transformers files is not supported"
-            )
+        self._refuse_changed_texts(settings)
         return asked[0], kinds[-1] == "Normalize", settings.get("max_seq_length")
+
+    def _refuse_changed_texts(self, settings: Mapping[str, Any]) -> None:
+        """Refuse what sentence-transformers does to a text before the tokenizer sees it."""
+        source = self.files.source
+        if settings.get("do_lower_case"):
+            raise CheckpointError(
+                f"{source}: do_lower_case in sentence_bert_config.json is not supported; set it "
+                "to false there, and send texts in lower case"
+            )
+        prompts = self.files.json("config_sentence_transformers.json") or {}
+        name = prompts.get("default_prompt_name")
+        if name:
+            text = (prompts.get("prompts") or {}).get(name, "")
+            raise CheckpointError(
+                f"{source}: its default prompt '{name}' in config_sentence_transformers.json is "
+                "not supported; set default_prompt_name to null there, and send texts that begin "
+                f"with {text!r}"
+            )
 
     def raw_dims(self) -> tuple[int, ...]:
         """The width of the encoder."""

@@ -152,9 +152,50 @@ def test_mistakes_are_clear_errors(
                 run(*there, *arguments)
         bad = tmp_path / "bad.json"
         bad.write_text('{"data": [{"input_ids": {"content": [77], "shape": [1]}}]}')
-        with pytest.raises(ToolError, match=r"perf_analyzer on model 'embed': .*onnx runtime"):
+        with pytest.raises(ToolError, match=r"perf_analyzer on model 'embed': .*the index 77"):
             run(*there, "embed", "--input-data", str(bad), "--measurement-interval", "200")
     monkeypatch.setattr(tool.sys, "prefix", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ToolError, match=r"run scripts/install_native_libs\.sh"):
         tool.find_perf_analyzer()
+
+
+SLOW = """
+import time
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        time.sleep(0.05)
+        return [
+            pb_utils.InferenceResponse([
+                pb_utils.Tensor("Y", pb_utils.get_input_tensor_by_name(r, "X").as_numpy())
+            ])
+            for r in requests
+        ]
+"""
+
+
+def test_refused_requests_are_counted_and_end_nothing(
+    serve_repository: Any, write_model: Any, tmp_path: Path
+) -> None:
+    write_model(
+        tmp_path / "repository",
+        "bounded",
+        SLOW,
+        f'backend: "python"\n{ONE}max_batch_size: 1\n'
+        'input { name: "X" data_type: TYPE_FP32 dims: 3 }\n'
+        'output { name: "Y" data_type: TYPE_FP32 dims: 3 }\n'
+        "dynamic_batching { default_queue_policy { max_queue_size: 1 } }\n",
+    )
+    json_file = tmp_path / "out.json"
+    with serve_repository(tmp_path / "repository") as server:
+        shown = run(
+            *(str(tmp_path / "repository"), "bounded", "--url", server.grpc_url),
+            *("--concurrency", "1,8", "--measurement-interval", "400", "--json", str(json_file)),
+        )
+    alone, many = json.loads(json_file.read_text())["rows"]
+    assert alone["refused"] == 0 and many["refused"] > 0
+    for row in (alone, many):
+        assert row["throughput"] > 0 and row["p50_ms"] >= 50
+    assert f"bounded at 8: {many['refused']} requests refused" in " ".join(shown.split())

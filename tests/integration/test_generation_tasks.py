@@ -18,6 +18,7 @@ from transformers import (
 )
 from tritonclient.utils import InferenceServerException
 
+from builder.bench import Plan, run
 from builder.build import Build
 from builder.serve import TritonServer
 from builder.spec.task import TaskSpec
@@ -288,3 +289,9 @@ def test_every_subset_of_the_inputs_is_answered(
     running: TritonServer, model: str, required: set[str]
 ) -> None:
     assert count_answers(running, model, required) == (64, 64)
+
+
+def test_bench_of_text_generation(server: str) -> None:
+    plan = Plan(models=["llama"], concurrencies=[1], interval_ms=100, max_tokens=4)
+    (measurement,) = run(plan, server, lambda text: None)
+    assert measurement.throughput > 0 and measurement.latency_of == "first response"

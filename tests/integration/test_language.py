@@ -110,12 +110,18 @@ def test_a_direct_request_without_its_tensors_is_refused(stream: Stream) -> None
 def test_a_token_beyond_the_vocabulary_is_refused(stream: Stream, place: int, token: int) -> None:
     ids = np.full((1, 6), 5, np.int32)
     ids[0, place] = token
-    values = {"prompt_ids": (ids, "INT32"), "kept_indices": (np.zeros((1, 4), np.int32), "INT32")}
-    values["image_embeds"] = (np.zeros((1, 16, 8), np.float32), "FP32")
-    values["relevance_map"] = (np.zeros((1, 4, 4), np.float32), "FP32")
+    config = stream.client.get_model_config("language", as_json=True)["config"]
     inputs = []
-    for name, (array, dtype) in values.items():
-        inputs.append(InferInput(name, list(array.shape), dtype))
+    for io in config["input"]:
+        if io["name"] not in ("prompt_ids", "image_embeds", "kept_indices", "relevance_map"):
+            continue
+        dtype = io["data_type"].removeprefix("TYPE_")
+        array = np.zeros(
+            [1, *(abs(int(dim)) for dim in io["dims"])],
+            np.int32 if dtype == "INT32" else np.float32,
+        )
+        array = ids if io["name"] == "prompt_ids" else array
+        inputs.append(InferInput(io["name"], list(array.shape), dtype))
         inputs[-1].set_data_from_numpy(array)
     stream.client.async_stream_infer("language", inputs)
     sentence = rf"INVALID_ARGUMENT: prompt_ids has the token id {token}; the model knows 0 to \d+"

@@ -20,6 +20,7 @@ from PIL import Image
 from transformers import AutoModel, AutoProcessor, pipeline
 from tritonclient.utils import InferenceServerException
 
+from builder.bench import Plan, run
 from builder.cli import main
 from builder.serve import TritonServer
 from builder.tasks.samples import TEXTS, long_text
@@ -381,3 +382,24 @@ def test_a_stage_called_directly_says_what_is_missing(served: TritonServer) -> N
     ):
         with pytest.raises(InferenceServerException, match=f"the input {name} is missing"):
             served.client.infer(model, inputs_of(inputs))
+
+
+@pytest.mark.parametrize("model", ["blanks", "photo", "mood_model", "answers_model"])
+def test_bench_makes_requests_that_are_answered(served: TritonServer, model: str) -> None:
+    plan = Plan(models=[model], concurrencies=[1], interval_ms=100)
+    (measurement,) = run(plan, served.grpc_url, lambda text: None)
+    assert measurement.throughput > 0
+
+
+@pytest.mark.parametrize("model", ["mood_model", "blanks_model"])
+def test_token_ids_beyond_the_vocabulary_are_invalid(served: TritonServer, model: str) -> None:
+    ids, mask = np.full((1, 16), 10**6, np.int64), np.ones((1, 16), np.int64)
+    inputs = []
+    config = served.client.get_model_config(model, as_json=True)["config"]
+    for tensor in config["input"]:
+        array = ids if tensor["name"] == "input_ids" else mask
+        inputs.append(grpc.InferInput(tensor["name"], [1, 16], "INT64"))
+        inputs[-1].set_data_from_numpy(array)
+    with pytest.raises(InferenceServerException, match="holds the index 1000000") as found:
+        served.client.infer(model, inputs)
+    assert found.value.status() == "StatusCode.INVALID_ARGUMENT"
