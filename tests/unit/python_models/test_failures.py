@@ -40,7 +40,6 @@ def refusal(builder: Builder, tmp_path: Path) -> str:
         ),
         ("inputs:", "parameters: {a: 0.5}\ninputs:", 'as a string; write "0.5" in quotes'),
         ("inputs:", "parameters: {b: true}\ninputs:", 'as a string; write "true" in quotes'),
-        ("inputs:", "model: {dynamic_batching: {}}\ninputs:", "needs a max_batch_size above 0"),
         (
             "inputs:",
             "model: {max_batch_size: 2, dynamic_batching: {preferred_batch_size: [4]}}\ninputs:",
