@@ -1,8 +1,7 @@
 """Mutants of model files: Python sources, ONNX graphs, and configs that Triton completes.
 
 They are loaded by the real Python backend and by our Python-based ONNX Runtime backend, at a
-second or two each. Left out is what the latter refuses and the native one does not (ragged
-batches, batch inputs and outputs, states): see `docs/validator.md`.
+second or two each. Left out are ragged batches, batch inputs and outputs, and states.
 """
 
 from collections.abc import Iterable
