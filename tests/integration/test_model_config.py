@@ -4,15 +4,12 @@ One server has them all. Nothing is timed: a request waits until a test opens it
 waits until Triton's metrics say how many requests wait.
 """
 
-import json
 import re
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,128 +17,22 @@ import pytest
 import tritonclient.grpc as grpc
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
-from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+from tritonclient.utils import InferenceServerException
 
 from builder.serve import TritonServer
-from tests.integration.triton_models.repository import (
-    ONNX,
-    PYTHON,
-    TASK_MODELS,
-    write_repository,
-    write_unloadable,
-)
+from tests.integration.triton_models.graph_members import ONNX, TASK_MODELS
+from tests.integration.triton_models.python_members import PYTHON
+from tests.integration.triton_models.repository import write_repository, write_unloadable
+from tests.integration.triton_models.served import SECONDS, Served, done, until
 
 pytestmark = pytest.mark.timeout(300)
 
-_SECONDS = 60.0
 ARGUMENTS = (
     "--rate-limit=execution_count",
     "--rate-limit-resource=SHARED:1",
     "--cache-config=local,size=1048576",
     "--host-policy=quiet,cpu-cores=0-0",
 )
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + _SECONDS
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def values(array: Any, data_type: str | None = None) -> tuple[Any, str]:
-    """An array, and Triton's name of its type."""
-    if isinstance(array, str):
-        return np.array([array.encode()], dtype=object), "BYTES"
-    return array, data_type or np_to_triton_dtype(array.dtype)
-
-
-@dataclass
-class Served:
-    """The server, and what its models write down."""
-
-    server: TritonServer
-    repository: Path
-    log: Path
-    gates: list[str] = field(default_factory=list)
-
-    @property
-    def client(self) -> grpc.InferenceServerClient:
-        return self.server.client
-
-    def entries(self, name: str) -> list[dict[str, Any]]:
-        """What a model wrote: NAME.runs, NAME.instances, warmed.inputs."""
-        path = self.log / name
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-    def tags(self, model: str) -> list[str]:
-        """Tags of the requests that ran, in order."""
-        return [tag for run in self.entries(f"{model}.runs") for tag in run["tags"]]
-
-    def pending(self, model: str) -> int:
-        """Requests that wait in the queue of a model."""
-        text = urllib.request.urlopen(self.server.metrics_url).read().decode()
-        found = re.search(
-            rf'^nv_inference_pending_request_count{{model="{model}".*}} (\d+)', text, re.MULTILINE
-        )
-        return int(found[1]) if found else 0
-
-    def ask(self, model: str, tensors: dict[str, Any], **options: Any) -> Future[grpc.InferResult]:
-        """A request in the background."""
-        future: Future[grpc.InferResult] = Future()
-        inputs = []
-        for name, value in tensors.items():
-            array, data_type = values(value)
-            inputs.append(grpc.InferInput(name, array.shape, data_type))
-            inputs[-1].set_data_from_numpy(array)
-
-        def answer(result: grpc.InferResult, error: InferenceServerException | None) -> None:
-            if error is None:
-                future.set_result(result)
-            else:
-                future.set_exception(error)
-
-        self.client.async_infer(model, inputs, answer, **options)
-        return future
-
-    def run(
-        self, model: str, tag: str, gate: str = "", *, batched: bool = False, **options: Any
-    ) -> Future[grpc.InferResult]:
-        """A request of a recorder."""
-        texts = {"TAG": tag, "GATE": gate}
-        tensors = {
-            name: values(text)[0].reshape((1, 1) if batched else (1,))
-            for name, text in texts.items()
-        }
-        return self.ask(model, tensors, **options)
-
-    def meet(self, model: str, gate: str, *, batched: bool = False, **options: Any) -> Any:
-        """A request that runs, and waits at its gate."""
-        future = self.run(model, f"at {gate}", gate, batched=batched, **options)
-        until((self.log / f"{gate}.met").exists)
-        self.gates.append(gate)
-        return future
-
-    def fill(self, model: str, *, batched: bool = False, **options: Any) -> list[Any]:
-        """Fill the places between the queue and a busy instance, until requests wait in it.
-
-        Triton takes some requests out of a queue before an instance is free.
-        """
-        fillers: list[Any] = []
-        while not self.pending(model):
-            fillers.append(self.run(model, f"filler {len(fillers)}", batched=batched, **options))
-            time.sleep(0.2)
-        return fillers
-
-    def open(self, gate: str) -> None:
-        """Let a request go on."""
-        (self.log / f"{gate}.open").touch()
-
-    def open_all(self) -> None:
-        """Let all go on, so that nothing waits after a test that failed."""
-        for gate in self.gates:
-            self.open(gate)
 
 
 @pytest.fixture(scope="module")
@@ -163,10 +54,6 @@ def running(
 def served(running: Served) -> Iterator[Served]:
     yield running
     running.open_all()
-
-
-def done(futures: Sequence[Future[Any]]) -> list[Any]:
-    return [future.result(_SECONDS) for future in futures]
 
 
 # What the server says of the configs.
@@ -242,7 +129,7 @@ def test_a_full_queue_rejects(served: Served) -> None:
     accepted = [served.run("queued", f"bounded {i}", priority=3) for i in range(2)]
     until(lambda: served.pending("queued") == waiting + 2)
     with pytest.raises(InferenceServerException, match=r"[Ee]xceeds maximum queue size"):
-        served.run("queued", "one too many", priority=3).result(_SECONDS)
+        served.run("queued", "one too many", priority=3).result(SECONDS)
     other = served.run("queued", "of another level", priority=2)
     served.open("full")
     done([held, *fillers, *accepted, other])
@@ -261,7 +148,7 @@ def test_a_request_that_waited_too_long_is_rejected_or_delayed(served: Served) -
     until(lambda: served.pending("queued") >= waiting + 2)
     served.open("timeout")
     with pytest.raises(InferenceServerException, match=r"[Tt]imeout"):
-        rejected.result(_SECONDS)
+        rejected.result(SECONDS)
     done([held, *fillers, delayed, last])
     tags = served.tags("queued")
     assert "rejected" not in tags
@@ -280,7 +167,7 @@ def test_order_is_preserved_across_instances(served: Served) -> None:
 
 def test_without_it_an_answer_overtakes_another_one(served: Served) -> None:
     held = served.meet("grouped", "unordered", batched=True)
-    served.run("grouped", "overtakes", batched=True).result(_SECONDS)
+    served.run("grouped", "overtakes", batched=True).result(SECONDS)
     assert not held.done()
     served.open("unordered")
     done([held])
@@ -305,7 +192,7 @@ def test_the_response_cache_answers_what_was_asked_before(
 ) -> None:
     batched = model == "remembered"
     for _ in range(3):
-        served.run(model, "asked again", batched=batched).result(_SECONDS)
+        served.run(model, "asked again", batched=batched).result(SECONDS)
     assert served.tags(runs).count("asked again") == 1
     statistics = served.client.get_inference_statistics(model).model_stats[0].inference_stats
     assert (statistics.cache_hit.count, statistics.cache_miss.count) == (2, 1)
@@ -313,7 +200,7 @@ def test_the_response_cache_answers_what_was_asked_before(
 
 def test_a_task_caches_answers_of_its_ensemble(served: Served) -> None:
     asked = [
-        served.ask("sorted", {"TEXT": np.array([[b"what a day"]], dtype=object)}).result(_SECONDS)
+        served.ask("sorted", {"TEXT": np.array([[b"what a day"]], dtype=object)}).result(SECONDS)
         for _ in range(2)
     ]
     scores = [answer.as_numpy("SCORES").tolist() for answer in asked]
@@ -350,7 +237,7 @@ def test_a_version_policy_chooses(served: Served, model: str, versions: set[int]
 
 
 def test_metric_tags_are_in_the_metrics(served: Served) -> None:
-    served.run("grouped", "counted", batched=True).result(_SECONDS)
+    served.run("grouped", "counted", batched=True).result(SECONDS)
     text = urllib.request.urlopen(served.server.metrics_url).read().decode()
     (line,) = re.findall(r"^nv_inference_count{(.*grouped.*)}", text, re.MULTILINE)
     # Triton puts an underscore before a tag, apart from its own labels.
@@ -393,7 +280,7 @@ def step(
 
 def test_direct_sequences_keep_their_sums_apart(served: Served) -> None:
     def ask(sequence: int, x: int, place: str = "") -> int:
-        answer = step(served, "direct", sequence, x, place).result(_SECONDS)
+        answer = step(served, "direct", sequence, x, place).result(SECONDS)
         return int(answer.as_numpy("SUM").item())
 
     assert (ask(11, 1, "start"), ask(12, 100, "start")) == (1, 100)
@@ -415,12 +302,12 @@ def test_the_oldest_strategy_joins_sequences(served: Served) -> None:
 
 
 def test_an_idle_sequence_is_ended(served: Served) -> None:
-    step(served, "direct", 31, 1, "start").result(_SECONDS)
+    step(served, "direct", 31, 1, "start").result(SECONDS)
 
     def ended() -> bool:
         time.sleep(2)
         try:
-            step(served, "direct", 31, 1).result(_SECONDS)
+            step(served, "direct", 31, 1).result(SECONDS)
         except InferenceServerException as error:
             assert "must specify the START flag" in str(error)
             return True
@@ -432,7 +319,7 @@ def test_an_idle_sequence_is_ended(served: Served) -> None:
 def test_a_state_is_kept_from_its_initial_value_on(served: Served) -> None:
     def ask(sequence: int, x: float, place: str = "") -> list[float]:
         row = np.full((1, 2), x, np.float32)
-        answer = step(served, "stateful", sequence, row, place, "x").result(_SECONDS)
+        answer = step(served, "stateful", sequence, row, place, "x").result(SECONDS)
         return [float(value) for value in answer.as_numpy("y")[0]]
 
     assert ask(41, 1, "start") == [1011, 1021]  # the file, and what START is worth
@@ -480,5 +367,5 @@ def test_a_decoupled_model_streams(served: Served) -> None:
         inputs = grpc.InferInput("X", (1,), "INT32")
         inputs.set_data_from_numpy(np.array([3], np.int32))
         client.async_stream_infer("streaming", [inputs], enable_empty_final_response=True)
-        assert ended.wait(_SECONDS)
+        assert ended.wait(SECONDS)
     assert found == [0, 1, 2]
