@@ -10,13 +10,18 @@ from typing import Any
 from builder.publish.manifest import package_versions
 
 _PACKAGE = Path(__file__).parents[1]
+_DATA = {".json", ".yaml"}
 
 
 @functools.cache
 def sources_hash() -> str:
-    """Hash of the builder's own Python files: any change of them makes everything anew."""
+    """Hash of the builder's own Python files and table of releases.
+
+    Any change of them makes everything anew.
+    """
     digest = hashlib.sha256()
-    for path in sorted(_PACKAGE.rglob("*.py")):
+    data = (path for path in (_PACKAGE / "releases").iterdir() if path.suffix in _DATA)
+    for path in sorted([*_PACKAGE.rglob("*.py"), *data]):
         digest.update(str(path.relative_to(_PACKAGE)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 

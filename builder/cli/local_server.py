@@ -38,9 +38,10 @@ def introduce(console: Console, repository: Path, host: str) -> None:
             )
         backend = models[finding.model].backend
         if finding.rule in _NEVER_READY and finding.severity == "error" and backend == "python":
+            why = finding.message.partition(";")[0]
             raise ServerError(
-                f"{repository}: model {finding.model}: {finding.message}, so tritonserver would "
-                f"never become ready; {finding.mend}"
+                f"{repository}: model {finding.model}: {why}, so tritonserver would never become "
+                f"ready; {finding.mend}"
             )
     _say(console, f"local server: Triton {local.name} ({local.server}), for this machine alone")
     built = release_of(release_of_repository(repository))

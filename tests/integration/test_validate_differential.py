@@ -87,7 +87,9 @@ def test_what_kills_the_server_is_an_error(tmp_path: Path) -> None:
     null = text(pb.ModelConfig(backend="null"))
     labels = pb.ModelConfig(backend="null")
     labels.output.add(name="Y", data_type=pb.TYPE_FP32, dims=[1], label_filename="1")
+    tag = text(pb.ModelConfig(backend="null", metric_tags={"a-b": "v"}))
     killers = {
+        "metrics.tag": Mutant("", {"config.pbtxt": tag, "1": None}),
         "ensemble.circle": Mutant("", {"config.pbtxt": text(ring), "1": None}),
         "layout.version-overflow": Mutant("", {"config.pbtxt": null, "1": None, "9" * 20: None}),
         "labels.file": Mutant("", {"config.pbtxt": text(labels), "1": None}),

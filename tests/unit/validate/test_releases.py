@@ -3,15 +3,18 @@
 import json
 import sys
 from collections.abc import Mapping
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from rich.console import Console
 from tritonclient.grpc import model_config_pb2 as pb
 
 from builder.cli import main
+from builder.cli.local_server import introduce
 from builder.validate import Target, load_models, validate_repository
 from builder.validate.onnx_graph import read_signature
 from builder.validate.shapes import size_problem
@@ -326,3 +329,32 @@ def test_bfloat16_since_26_03(write: Write) -> None:
     assert errors(root, "26.03") == []
     config = load_models(root, Target(release="26.03"))["m"].config
     assert config.input[0].data_type == pb.TYPE_BF16
+
+
+@pytest.mark.parametrize(
+    ("host", "warned"),
+    [
+        ("127.0.0.1", False),
+        ("127.0.0.9", False),
+        ("::1", False),
+        ("localhost", False),
+        ("0.0.0.0", True),
+        ("::", True),
+        ("192.168.0.1", True),
+        ("example.org", True),
+    ],
+)
+def test_serve_says_what_the_local_server_is(host: str, warned: bool, write: Write) -> None:
+    metrics = (
+        'model_metrics { metric_control { metric_identifier { family: "f" } '
+        "histogram_options { buckets: 1 } } }"
+    )
+    root = write({"m/config.pbtxt": f'backend: "python" {metrics}', "m/1/model.py": MODEL_PY})
+    console = Console(record=True, width=1000, file=StringIO())
+    introduce(console, root, host)
+    told = console.export_text()
+    assert "Triton 24.10 (2.51.0)" in told
+    assert "tritonserver:26.07-py3" in told
+    assert "does not know the field 'model_metrics'" in told
+    assert ("CVE-2026-24207" in told) == warned
+    assert (f"--host {host}" in told) == warned
