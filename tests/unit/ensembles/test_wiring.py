@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builder.ensembles.neighbours import _needed
 from builder.ensembles.wiring import Known, Wiring, _agreed
 from builder.errors import SpecError
 from builder.render.model_config import ModelConfig, Tensor
@@ -55,8 +56,23 @@ def test_everything_but_names_is_inferred() -> None:
 
 
 def test_an_input_that_every_step_may_lack_is_optional() -> None:
-    config = wire(step("encoder", {"TEXT": "A", "TEXT_PAIR": "B"}, {"EMBEDDING": "v"}))
-    assert [(t.name, t.optional) for t in config.inputs] == [("A", False), ("B", True)]
+    steps = [step("encoder", {"TEXT": "A", "TEXT_PAIR": "B"}, {"EMBEDDING": "v"})]
+    wiring = Wiring(Ensemble.model_validate({"name": "e", "steps": steps}), MODELS)
+    assert [(t.name, t.optional) for t in wiring.inputs()] == [("A", False), ("B", True)]
+    # The config says it of both: Triton would never answer a request with B and without A.
+    assert [(t.name, t.optional) for t in wiring.config().inputs] == [("A", True), ("B", True)]
+
+
+def test_an_ensemble_as_a_step_needs_what_its_own_steps_need() -> None:
+    own = {name: Tensor(name, "STRING", (1,), optional=True) for name in ("A", "B", "C")}
+    inner = {"TEXT": TEXT, "PAIR": Tensor("PAIR", "STRING", (1,), optional=True)}
+    steps = [("encoder", {"TEXT": "A", "PAIR": "B"}), ("unknown", {"X": "C"})]
+    needed = _needed(own, steps, {"encoder": inner})
+    assert {name: tensor.optional for name, tensor in needed.items()} == {
+        "A": False,
+        "B": True,
+        "C": True,
+    }
 
 
 def test_a_step_without_a_batch_dim_makes_the_ensemble_one() -> None:
