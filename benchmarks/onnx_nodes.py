@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx import helper
+from onnx import numpy_helper
 from onnx.backend.test.case.node import collect_testcases
 from tritonclient import grpc
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
@@ -125,9 +125,9 @@ def ask(client: Any, case: Any) -> str:
     given = next(iter(case.data_sets))[0]
     inputs = {}
     for value, array in zip(case.model.graph.input, given, strict=False):
-        dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-        # Some cases hold numbers as text.
-        inputs[value.name] = np.asarray(array) if dtype == np.object_ else np.asarray(array, dtype)
+        # Some cases hold a tensor as ONNX writes it.
+        plain = isinstance(array, np.ndarray | np.generic)
+        inputs[value.name] = np.asarray(array if plain else numpy_helper.to_array(array))
     config = client.get_model_config(case.name, as_json=True)["config"]
     outputs = [output["name"] for output in config["output"]]
     wanted = _wanted(case.model, inputs, outputs)
