@@ -27,6 +27,9 @@ _COPIES: Final = 6
 
 _ORT_PREFIX: Final = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 _SOURCE_PLACE: Final = re.compile(r"/onnxruntime_src/\S+:\d+ ")
+_STATUS: Final = re.compile(
+    r"Non-zero status code returned while running (\w+) node\. Name:'([^']*)' Status Message: "
+)
 _NO_MEMORY: Final = ("bad_alloc", "bad allocation", "Failed to allocate memory")
 
 
@@ -64,6 +67,7 @@ def said(error: Exception) -> str:
     if isinstance(error, MemoryError) or any(word in str(error) for word in _NO_MEMORY):
         return "it needs more memory than it may take"
     text = _SOURCE_PLACE.sub("", _ORT_PREFIX.sub("", " ".join(str(error).split())))
+    text = _STATUS.sub(r"\1 node '\2': ", text)
     return text[:240] or type(error).__name__
 
 

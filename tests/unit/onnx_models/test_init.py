@@ -94,3 +94,19 @@ def test_the_spec_names_the_file_by_hash(init: Init, tmp_path: Path) -> None:
     spec = init(save(tmp_path, "rows"))
     assert spec.onnx.path == "rows.onnx"
     assert spec.onnx.sha256 is not None
+
+
+def test_zip_map_is_named_with_what_to_do(builder: Callable[..., str], tmp_path: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["": 17, "ai.onnx.ml": 3]>
+    agraph (float[n, 3] x) => (float[n, 3] y, float[n, 3] z)
+    { y = Softmax(x)  z = ai.onnx.ml.ZipMap<classlabels_int64s = [0, 1, 2]>(y) }"""
+    model = onnx.parser.parse_model(text)
+    maps = onnx.helper.make_map_type_proto(
+        onnx.TensorProto.INT64, onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, [])
+    )
+    model.graph.output[1].type.CopyFrom(onnx.helper.make_sequence_type_proto(maps))
+    onnx.save(model, str(tmp_path / "f.onnx"))
+    assert builder("init", tmp_path / "f.onnx", "--output", tmp_path / "spec.yaml") == ""
+    written = (tmp_path / "spec.yaml").read_text()
+    assert "'z' is a sequence of maps, as ZipMap gives" in written
+    assert "options={'zipmap': False}" in written
