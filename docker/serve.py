@@ -24,8 +24,13 @@ def main(arguments: list[str]) -> int:
     repository, *extra = arguments
     if not Path(repository).is_dir():
         _fail(f"Model repository {repository} is not a folder; mount one there.")
+    with tempfile.TemporaryDirectory(prefix="tritonserver-") as folder:
+        return _serve(repository, extra, Path(folder))
+
+
+def _serve(repository: str, extra: list[str], folder: Path) -> int:
     try:
-        layout = assemble(Path(tempfile.mkdtemp(prefix="tritonserver-")))
+        layout = assemble(folder)
     except ServerError as error:
         _fail(str(error))
     command = [
