@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks._language_model import PROMPT_TOKENS, Prompt, Tokens
+from builder.runtime.models.language.batcher import EXTRA_ROWS, BatcherSettings, ContinuousBatcher
 from builder.runtime.models.language.decoder import Decoder
-from builder.runtime.models.language.engine import EXTRA_ROWS, Engine, EngineSettings
 from builder.runtime.models.language.generation import Generation, Piece, Summary
 from builder.runtime.models.language.options import GenerationOptions
 from builder.runtime.models.language.positions import Sequence
@@ -76,8 +76,8 @@ class Ours:
         self.decoder = Decoder(
             path, SLOTS + EXTRA_ROWS, PROMPT_TOKENS + 256, SessionSettings(THREADS)
         )
-        settings = EngineSettings(SLOTS, prefill_chunk=chunk, draft_tokens=draft)
-        self.engine = Engine(self.decoder, [], settings, print)
+        settings = BatcherSettings(SLOTS, prefill_chunk=chunk, draft_tokens=draft)
+        self.engine = ContinuousBatcher(self.decoder, [], settings, print)
 
     def submit(self, prompt: Prompt, max_tokens: int | None = None) -> Collected:
         """Send a request."""

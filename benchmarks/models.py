@@ -43,8 +43,8 @@ from builder.spec.models import Tolerance
 from builder.spec.precision import Precision
 from builder.spec.releases import onnx_limits
 from builder.tasks.export import export_graph
-from builder.tasks.kind import Graph, Sample
 from builder.tasks.parity import verify_graph
+from builder.tasks.task import Graph, Sample
 from builder.verify.measure import ParityRow, compare
 
 LENGTHS = (8, 16, 128, 512)

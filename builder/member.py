@@ -25,7 +25,7 @@ from builder.publish.versions import (
 )
 from builder.recipe import VERSION, Artifact, Recipe, Workshop
 from builder.render.models import write_models
-from builder.runtime.models.engine.settings import PARAMETERS_NAME
+from builder.runtime.models.common.settings import PARAMETERS_NAME
 from builder.verify.measure import ParityRow
 
 
@@ -141,7 +141,7 @@ class MemberBuild:
             return
         for number, record in others.items():
             refuse_other_signature(self.name, self._configs_of(record), self._texts, number)
-        ensembles = {config.name for config in self.configs if config.kind == "ensemble"}
+        ensembles = {config.name for config in self.configs if config.backend == "ensemble"}
         for name in {config.name for config in self.configs} - ensembles:
             for number in others:
                 self._take_over(name, number)

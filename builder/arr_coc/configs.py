@@ -16,8 +16,8 @@ from builder.render.model_config import (
 )
 from builder.render.settings import (
     GRAPH_LEVELS,
+    decoder_parameters,
     device,
-    engine_parameters,
     instances,
     session_parameters,
     with_settings,
@@ -89,7 +89,7 @@ class _Pipeline:
         """Picture and question to pixels and ids, on the CPU everywhere."""
         stage, limits = self.spec.stages.preprocess, self.spec.limits
         return ModelConfig(
-            kind="python",
+            backend="python",
             name=stage.name,
             max_batch_size=stage.max_batch_size,
             inputs=self.question,
@@ -108,12 +108,16 @@ class _Pipeline:
         )
 
     def _graph(
-        self, stage: OnnxStage, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], kind: str
+        self,
+        stage: OnnxStage,
+        inputs: tuple[Tensor, ...],
+        outputs: tuple[Tensor, ...],
+        backend: str,
     ) -> ModelConfig:
         settings = stage.onnxruntime
-        onnx = kind == "onnxruntime"
+        onnx = backend == "onnxruntime"
         return ModelConfig(
-            kind=kind,
+            backend=backend,
             name=stage.name,
             max_batch_size=stage.max_batch_size,
             inputs=inputs,
@@ -127,8 +131,8 @@ class _Pipeline:
 
     def vision(self) -> ModelConfig:
         """Pixels to visual embeddings, of the kept cells alone with `prune: before_vision`."""
-        kind = "tensorrt" if self.spec.target == "tensorrt" else "onnxruntime"
-        return self._graph(self.spec.stages.vision, self.seen, self.visual, kind)
+        backend = "tensorrt" if self.spec.target == "tensorrt" else "onnxruntime"
+        return self._graph(self.spec.stages.vision, self.seen, self.visual, backend)
 
     def relevance(self) -> ModelConfig:
         """Pixels and question to kept cells. ONNX Runtime everywhere: TensorRT has no fp64."""
@@ -154,7 +158,7 @@ class _Pipeline:
         """Kept tokens and prompt to a stream of text."""
         stage, spec = self.spec.stages.language, self.spec
         return ModelConfig(
-            kind="python",
+            backend="python",
             name=stage.name,
             max_batch_size=1,
             # Optional all of them: a request with CANCEL or WATCH has no others.
@@ -167,7 +171,7 @@ class _Pipeline:
             instance_group=(InstanceGroup(1, device(stage.kind, spec.target)),),
             decoupled=True,
             parameters={
-                **engine_parameters(stage),
+                **decoder_parameters(stage),
                 "default_max_tokens": str(spec.limits.default_max_tokens),
                 "end_token_ids": ",".join(str(token) for token in self.facts.end_token_ids),
                 "grids": self._grids(),
@@ -190,7 +194,7 @@ class _Pipeline:
             return EnsembleStep(name, taken, given)
 
         return ModelConfig(
-            kind="ensemble",
+            backend="ensemble",
             name=self.spec.name,
             max_batch_size=1,
             inputs=answered((*self.question, *REQUEST_OPTIONS)),

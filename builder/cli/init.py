@@ -133,16 +133,16 @@ def _pipeline(name: str, written: str, base: Path, folder: Path) -> str:
 def _task(name: str, files: CheckpointFiles) -> str:
     from builder.render.templates import render_template
     from builder.spec.task import TaskSpec
-    from builder.tasks.registry import guess_task, kind_of
+    from builder.tasks.registry import guess_task, task_of
 
     task = guess_task(files)
-    kind = kind_of(TaskSpec(name=name, task=task, checkpoint=files.spec), files.base)
+    kind = task_of(TaskSpec(name=name, task=task, checkpoint=files.spec), files.base)
     described = kind.describe()
     return render_template(
         described.template,
         name=name,
         path=json.dumps(files.spec.path),
         task=task,
-        kind=described,
+        described=described,
         threads=os.cpu_count() or 1,
     )

@@ -173,7 +173,7 @@ class Wiring:
     def config(self) -> ModelConfig:
         """The ensemble's model config."""
         return ModelConfig(
-            kind="ensemble",
+            backend="ensemble",
             name=self.spec.name,
             max_batch_size=self.max_batch_size,
             inputs=answered(tuple(self.inputs())),

@@ -10,7 +10,7 @@ from torch.export import Dim
 
 from builder.export.onnx_file import EXPORT_OPSET, export_module
 from builder.export.weights import quantize_weights
-from builder.spec.language import DecoderEngine, Precision
+from builder.spec.language import DecoderSettings, Precision
 from builder.spec.releases import OnnxLimits
 
 DTYPES: Final[dict[Precision, torch.dtype]] = {"fp32": torch.float32, "fp16": torch.float16}
@@ -40,7 +40,7 @@ def export_step(
     path: Path,
     *,
     dtype: torch.dtype,
-    engine: DecoderEngine,
+    engine: DecoderSettings,
     limits: OnnxLimits,
 ) -> None:
     """Export a decoder step over buffers that past and present share.

@@ -27,7 +27,7 @@ def model_config(spec: OnnxSpec, base: Path) -> ModelConfig:
     model = spec.model
     batched = bool(model.max_batch_size)
     config = ModelConfig(
-        kind="onnxruntime",
+        backend="onnxruntime",
         name=spec.name,
         max_batch_size=model.max_batch_size,
         inputs=tuple(input_tensor(tensor, batched=batched) for tensor in spec.inputs),

@@ -26,7 +26,7 @@ def model_config(spec: PythonSpec, version: str, base: Path) -> ModelConfig:
     batched = bool(model.max_batch_size)
     path = f"$$TRITON_MODEL_DIRECTORY/{version}/{ENVIRONMENT_NAME}"
     config = ModelConfig(
-        kind="python",
+        backend="python",
         name=spec.name,
         max_batch_size=model.max_batch_size,
         inputs=tuple(input_tensor(tensor, batched=batched) for tensor in spec.inputs),

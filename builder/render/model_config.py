@@ -111,12 +111,12 @@ class Warmup:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One model of a repository. `kind` names the template: config/<kind>.pbtxt.j2.
+    """One model of a repository. `backend` names the template: config/<backend>.pbtxt.j2.
 
     `files` is no part of the config: what its fields refer to, by path in the model's folder.
     """
 
-    kind: str
+    backend: str
     name: str
     max_batch_size: int
     inputs: tuple[Tensor, ...]

@@ -45,7 +45,7 @@ def write_models(
             path.write_bytes(data)
         if config.name in stages:
             copy_sources(stages[config.name], place)
-        if config.kind == "ensemble":
+        if config.backend == "ensemble":
             # Git keeps no empty folder, and Triton wants a version folder.
             (place / ".keep").touch()
     write_canaries(named.values(), folder)

@@ -38,9 +38,9 @@ def _fill(message: Message, settings: BaseModel) -> None:
 
 
 def _identity(config: ModelConfig, proto: pb.ModelConfig) -> None:
-    proto.platform = _PLATFORMS.get(config.kind, "")
-    proto.backend = BACKENDS.get(config.kind, "")
-    proto.default_model_filename = _FILES.get(config.kind, "")
+    proto.platform = _PLATFORMS.get(config.backend, "")
+    proto.backend = BACKENDS.get(config.backend, "")
+    proto.default_model_filename = _FILES.get(config.backend, "")
     proto.runtime = config.runtime
 
 

@@ -11,7 +11,7 @@ from builder.render.model_files import Source
 from builder.render.user_model import made_tensors, user_model
 from builder.render.warmup import warmups
 from builder.spec import batching as spec
-from builder.spec.language import DecoderEngine
+from builder.spec.language import DecoderSettings
 from builder.spec.triton import EnsembleSettings, StageSettings, TritonModel
 from builder.spec.triton.model import (
     BATCH_STRATEGY,
@@ -72,7 +72,7 @@ def session_parameters(settings: spec.OnnxRuntime) -> dict[str, str]:
     }
 
 
-def engine_parameters(engine: DecoderEngine) -> dict[str, str]:
+def decoder_parameters(engine: DecoderSettings) -> dict[str, str]:
     """Parameters of a Python stage that runs a decoder: cache, batching and threads."""
     waiting = 2 * engine.slots if engine.max_waiting is None else engine.max_waiting
     return {
@@ -106,7 +106,7 @@ def with_settings(
     if isinstance(settings, EnsembleSettings):
         return _ensemble(config, settings, release)
     if isinstance(settings, StageSettings):
-        if config.kind == "ensemble":
+        if config.backend == "ensemble":
             raise SpecError(f"{config.name}: an ensemble takes the settings of an ensemble")
         config = _stage(config, settings, target)
         if isinstance(settings, TritonModel):
@@ -169,7 +169,7 @@ def _text(value: Parameter) -> str:
 
 
 def _ensemble(config: ModelConfig, settings: EnsembleSettings, release: str) -> ModelConfig:
-    if config.kind != "ensemble":
+    if config.backend != "ensemble":
         raise SpecError(f"{config.name}: is no ensemble, and has the settings of one")
     scheduling = settings.ensemble_scheduling
     if scheduling is None or not scheduling.max_inflight_requests:
@@ -183,10 +183,10 @@ def _stage(config: ModelConfig, settings: StageSettings, target: str) -> ModelCo
         groups = tuple(instances(group, target) for group in settings.instance_group)
         config = replace(config, instance_group=groups)
     for group in config.instance_group:
-        if group.profile and config.kind != "tensorrt":
+        if group.profile and config.backend != "tensorrt":
             raise SpecError(
                 f"{config.name}: instance_group.profile is for TensorRT engines; this model runs "
-                f"on {config.kind}"
+                f"on {config.backend}"
             )
     if config.decoupled and config.response_cache:
         raise SpecError(
@@ -200,13 +200,13 @@ def _stage(config: ModelConfig, settings: StageSettings, target: str) -> ModelCo
 
 def _optimized(config: ModelConfig, optimization: Optimization) -> ModelConfig:
     accelerators = optimization.execution_accelerators
-    if accelerators is not None and config.kind == "tensorrt":
+    if accelerators is not None and config.backend == "tensorrt":
         optimization = optimization.model_copy(update={"execution_accelerators": None})
     elif accelerators is not None:
-        if config.kind != "onnxruntime":
+        if config.backend != "onnxruntime":
             raise SpecError(
                 f"{config.name}: optimization.execution_accelerators are ONNX Runtime's; this "
-                f"model runs on {config.kind}"
+                f"model runs on {config.backend}"
             )
         for field, known in _ACCELERATORS.items():
             for accelerator in getattr(accelerators, field):

@@ -69,7 +69,7 @@ def render_config(config: ModelConfig, origin: str) -> str:
         config: The model.
         origin: Name of the spec file, for the comment at the top.
     """
-    text = render_template(f"config/{config.kind}.pbtxt.j2", config=config, origin=origin)
+    text = render_template(f"config/{config.backend}.pbtxt.j2", config=config, origin=origin)
     text = text.strip() + "\n"
     check_rendered(config, text)
     return text

@@ -25,9 +25,10 @@ def user_model(config: ModelConfig, settings: TritonModel, base: Path) -> ModelC
         SpecError: a setting does not fit the model's tensors or its backend.
     """
     operations = settings.model_operations
-    if operations is not None and config.kind != "onnxruntime":
+    if operations is not None and config.backend != "onnxruntime":
         raise SpecError(
-            f"{config.name}: model_operations are for ONNX models; this one runs on {config.kind}"
+            f"{config.name}: model_operations are for ONNX models; this one runs on "
+            f"{config.backend}"
         )
     _check_batch_io(config, settings)
     files = dict(config.files)

@@ -5,11 +5,11 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from builder.spec.batching import PositiveInt
-from builder.spec.language import DecoderEngine
+from builder.spec.language import DecoderSettings
 from builder.spec.models import Tolerance
 
 
-class Generation(DecoderEngine):
+class Generation(DecoderSettings):
     """Limits and engine of a model that generates text."""
 
     engine: Literal["onnxruntime", "vllm"] = Field(

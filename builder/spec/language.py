@@ -14,7 +14,7 @@ MODEL_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.\-]*$"
 """Names that are safe as a folder and in a Triton URL."""
 
 
-class DecoderEngine(Strict):
+class DecoderSettings(Strict):
     """Continuous batching over a preallocated KV cache."""
 
     precision: Precision | None = Field(
@@ -71,10 +71,10 @@ SERVING: Final = {
     "intra_op_thread_count",
     "kind",
 }
-"""Keys of `DecoderEngine` that the exported graph does not depend on."""
+"""Keys of `DecoderSettings` that the exported graph does not depend on."""
 
 
-class LanguageStage(DecoderEngine, StageSettings):
+class LanguageStage(DecoderSettings, StageSettings):
     """Python stage, decoupled."""
 
     name: str = Field(default="language", pattern=MODEL_NAME)

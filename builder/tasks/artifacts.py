@@ -17,10 +17,10 @@ from builder.spec.releases import onnx_limits
 from builder.spec.task import TaskSpec
 from builder.spec.triton.model import BatchedStage
 from builder.tasks.export import export_graph
-from builder.tasks.kind import Artifact, Graph, Kind
 from builder.tasks.optimum import optimum_versions
 from builder.tasks.parity import verify_graph
 from builder.tasks.records import accuracy_of, inputs_of, read_records
+from builder.tasks.task import Artifact, Graph, Task
 from builder.verify.measure import ParityRow, artifact_errors
 
 FILE: Final = "model.onnx"
@@ -52,22 +52,22 @@ class ArtifactMaker:
     """Makes the artifacts of one build."""
 
     def __init__(
-        self, spec: TaskSpec, base: Path, kind: Kind, store: Store | None, progress: Progress
+        self, spec: TaskSpec, base: Path, task: Task, store: Store | None, progress: Progress
     ) -> None:
         """Prepare.
 
         Args:
             spec: The spec.
             base: Folder that its paths are relative to.
-            kind: Its task.
+            task: Its task.
             store: The cache; None: everything is made anew and nothing kept.
             progress: Told about each step.
         """
         self._spec = spec
         self._base = base
-        self._kind = kind
+        self._task = task
         self._progress = progress
-        self._hashes = kind.files.shaping_hashes() if store else {}
+        self._hashes = task.files.shaping_hashes() if store else {}
         self._store = store
         optimum = store is not None and spec.model.exporter == "optimum"
         self._optimum = optimum_versions() if optimum else []
@@ -139,7 +139,7 @@ class ArtifactMaker:
             self._store.put(key, _files(path), {})
 
     def take_own(self, artifact: Artifact, folder: Path) -> Made | None:
-        """Take what a kind exports itself out of the cache; None: it must be made."""
+        """Take what a task exports itself out of the cache; None: it must be made."""
         rows = take_verified(self._store, self._own_key(artifact.name), folder)
         if rows is None:
             return None
@@ -147,7 +147,7 @@ class ArtifactMaker:
         return Made(rows)
 
     def make_own(self, artifact: Artifact, folder: Path) -> Made:
-        """Write what a kind exports itself, and compare it; it is kept in the cache.
+        """Write what a task exports itself, and compare it; it is kept in the cache.
 
         Raises:
             BuilderError: it can't be exported, or does not run.
@@ -192,7 +192,7 @@ class ArtifactMaker:
             return make_artifact(exported / FILE, path, spec.model, around, candidates)
 
     def _surroundings(self, graph: Graph) -> Surroundings:
-        spec, kind = self._spec, self._kind
+        spec, task = self._spec, self._task
         samples = list(graph.samples())
         calibration = self._data(spec.model.calibration.data if spec.model.calibration else None)
         evaluation = self._data(spec.model.evaluation)
@@ -206,11 +206,11 @@ class ArtifactMaker:
             calibration=None
             if calibration is None
             else lambda: (
-                inputs_of(kind, graph, record, calibration) for record in read_records(calibration)
+                inputs_of(task, graph, record, calibration) for record in read_records(calibration)
             ),
             accuracy=None
             if evaluation is None
-            else lambda path: accuracy_of(kind, graph, evaluation, path),
+            else lambda path: accuracy_of(task, graph, evaluation, path),
             state=self._store.scratch(self._key(graph.name)) if self._store else None,
             told=self._told(graph.name),
         )

@@ -31,7 +31,7 @@ def python_stage(
 ) -> ModelConfig:
     """A Python stage, on the CPU everywhere."""
     return ModelConfig(
-        kind="python",
+        backend="python",
         name=name,
         max_batch_size=max_batch_size,
         inputs=tuple(inputs),
@@ -61,7 +61,7 @@ def graph_stage(
     stage = spec.model
     shapes = tuple(Tensor(t.name, t.data_type, warmup_dims or t.dims) for t in inputs)
     return ModelConfig(
-        kind="onnxruntime",
+        backend="onnxruntime",
         name=name,
         max_batch_size=stage.max_batch_size,
         inputs=tuple(inputs),
@@ -83,7 +83,7 @@ def ensemble(
 ) -> ModelConfig:
     """The ensemble over the stages."""
     return ModelConfig(
-        kind="ensemble",
+        backend="ensemble",
         name=name,
         max_batch_size=max_batch_size,
         inputs=answered(inputs),

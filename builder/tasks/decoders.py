@@ -1,4 +1,4 @@
-"""Decoder-only checkpoints as one step over a preallocated cache, as the language engine runs it.
+"""Decoder-only checkpoints as one step over a preallocated cache, as the language stage runs it.
 
 Which architectures are covered, and why another one is not, is said here alone.
 """

@@ -13,8 +13,8 @@ from builder.errors import ExportError, SpecError
 from builder.render.model_config import ModelConfig
 from builder.spec.engines import OpenVino, Torch
 from builder.spec.task import TaskSpec
-from builder.tasks.kind import Graph, Kind
 from builder.tasks.parity import Run
+from builder.tasks.task import Graph, Task
 
 STAGES = {"openvino": "openvino_model", "torch": "torch_model"}
 """Engine -> folder of its stage in `runtime/models`."""
@@ -27,7 +27,7 @@ _REQUIREMENTS = {
 
 @runtime_checkable
 class Headed(Protocol):
-    """A kind whose checkpoint the torch engine can run."""
+    """A task whose checkpoint the torch engine can run."""
 
     auto_class: Any
     """`AutoModelFor...`."""
@@ -38,20 +38,20 @@ class Headed(Protocol):
         """Arguments of the head."""
 
 
-def _graph_names(kind: Kind, spec: TaskSpec) -> list[str]:
-    return [c.name for c in kind.configs() if c.kind == "onnxruntime" and c.name != spec.name]
+def _graph_names(task: Task, spec: TaskSpec) -> list[str]:
+    return [c.name for c in task.configs() if c.backend == "onnxruntime" and c.name != spec.name]
 
 
-def engine_configs(kind: Kind, spec: TaskSpec) -> list[ModelConfig]:
-    """The configs of a kind, its graphs on the engine of the spec.
+def engine_configs(task: Task, spec: TaskSpec) -> list[ModelConfig]:
+    """The configs of a task, its graphs on the engine of the spec.
 
     Raises:
         SpecError: the engine can't run the task.
     """
-    model, configs = spec.model, kind.configs()
+    model, configs = spec.model, task.configs()
     if model.engine == "onnxruntime":
         return configs
-    if not any(config.kind == "onnxruntime" for config in configs):
+    if not any(config.backend == "onnxruntime" for config in configs):
         raise SpecError(f"engine: {model.engine} can't run {spec.task}; only onnxruntime can")
     if model.engine == "openvino":
         if spec.target != "cpu":
@@ -60,21 +60,21 @@ def engine_configs(kind: Kind, spec: TaskSpec) -> list[ModelConfig]:
         own = {"threads": str(settings.threads), "precision": settings.precision}
         sizes = sorted({1, model.max_batch_size})
     else:
-        own, sizes = _torch_parameters(kind, spec)
-    own["index_limits"] = json.dumps(_index_limits(kind))
+        own, sizes = _torch_parameters(task, spec)
+    own["index_limits"] = json.dumps(_index_limits(task))
     return [
-        _on_engine(config, own, sizes, kind.describe().buckets)
-        if config.kind == "onnxruntime"
+        _on_engine(config, own, sizes, task.describe().buckets)
+        if config.backend == "onnxruntime"
         else config
         for config in configs
     ]
 
 
-def _index_limits(kind: Kind) -> dict[str, int]:
+def _index_limits(task: Task) -> dict[str, int]:
     """Input of the graphs -> rows of the table that its values are looked up in, where known."""
-    config = kind.files.config.get_text_config()
+    config = task.files.config.get_text_config()
     tables = {"input_ids": "vocab_size", "token_type_ids": "type_vocab_size"}
-    inputs = {tensor.name for tensor in kind.describe().graph_inputs}
+    inputs = {tensor.name for tensor in task.describe().graph_inputs}
     found = {name: getattr(config, key, None) for name, key in tables.items() if name in inputs}
     return {name: int(rows) for name, rows in found.items() if rows}
 
@@ -88,7 +88,7 @@ def _on_engine(
         "warmup_shapes": json.dumps(_shapes(config, buckets)),
     }
     # The stage warms up by itself: Triton's warmup would be one shape, and masked tokens only.
-    return replace(config, kind="python", parameters=parameters, graph_level=None, warmup=())
+    return replace(config, backend="python", parameters=parameters, graph_level=None, warmup=())
 
 
 def _shapes(config: ModelConfig, buckets: Sequence[int]) -> list[dict[str, list[int]]]:
@@ -103,8 +103,8 @@ def _shapes(config: ModelConfig, buckets: Sequence[int]) -> list[dict[str, list[
     ]
 
 
-def _torch_parameters(kind: Kind, spec: TaskSpec) -> tuple[dict[str, str], list[int]]:
-    if not isinstance(kind, Headed):
+def _torch_parameters(task: Task, spec: TaskSpec) -> tuple[dict[str, str], list[int]]:
+    if not isinstance(task, Headed):
         raise SpecError(f"engine: torch can't run {spec.task}; use onnxruntime")
     if spec.checkpoint.trust_remote_code:
         raise SpecError(
@@ -114,9 +114,9 @@ def _torch_parameters(kind: Kind, spec: TaskSpec) -> tuple[dict[str, str], list[
     most, settings = spec.model.max_batch_size, spec.model.torch or Torch()
     compiled = settings.compile
     parameters = {
-        "auto_class": kind.auto_class.__name__,
-        "head": kind.head,
-        "head_parameters": json.dumps(dict(kind.head_parameters())),
+        "auto_class": task.auto_class.__name__,
+        "head": task.head,
+        "head_parameters": json.dumps(dict(task.head_parameters())),
         "threads": str(settings.threads),
         "attention": settings.attention,
         "compile_mode": compiled.mode if compiled else "",
@@ -132,16 +132,16 @@ def _torch_parameters(kind: Kind, spec: TaskSpec) -> tuple[dict[str, str], list[
     return parameters, compiled.batch_sizes or [*powers, most]
 
 
-def engine_stages(kind: Kind, spec: TaskSpec) -> dict[str, str]:
+def engine_stages(task: Task, spec: TaskSpec) -> dict[str, str]:
     """Name of a Python model -> folder of its sources, the engine's among them."""
     stage = STAGES.get(spec.model.engine)
-    graphs = _graph_names(kind, spec) if stage else []
-    return {**kind.stages(), **{name: str(stage) for name in graphs}}
+    graphs = _graph_names(task, spec) if stage else []
+    return {**task.stages(), **{name: str(stage) for name in graphs}}
 
 
-def engine_requirements(kind: Kind, spec: TaskSpec) -> list[str]:
+def engine_requirements(task: Task, spec: TaskSpec) -> list[str]:
     """What the Python stages import."""
-    lines = kind.requirements()
+    lines = task.requirements()
     if spec.model.engine == "onnxruntime":
         return lines
     kept = [line for line in lines if not line.startswith("onnxruntime")]

@@ -22,8 +22,8 @@ from builder.export.onnx_file import (
 )
 from builder.spec.releases import OnnxLimits
 from builder.spec.task import Exporter
-from builder.tasks.kind import Graph
 from builder.tasks.optimum import export_by_optimum
+from builder.tasks.task import Graph
 
 
 def export_graph(graph: Graph, path: Path, exporter: Exporter, limits: OnnxLimits) -> None:

@@ -3,10 +3,10 @@
 from transformers import AutoModel
 
 from builder.render.model_config import Tensor
-from builder.tasks.text import TextKind
+from builder.tasks.text import TextTask
 
 
-class FeatureExtraction(TextKind):
+class FeatureExtraction(TextTask):
     """The last hidden states; rows behind a text's own tokens are zeros."""
 
     auto_class = AutoModel

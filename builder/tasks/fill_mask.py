@@ -10,10 +10,10 @@ from builder.errors import CheckpointError
 from builder.render.model_config import Tensor
 from builder.spec.task import TaskSpec
 from builder.tasks.samples import TEXTS
-from builder.tasks.text import INPUT_IDS, Row, TextKind
+from builder.tasks.text import INPUT_IDS, Row, TextTask
 
 
-class FillMask(TextKind):
+class FillMask(TextTask):
     """Any `...ForMaskedLM`."""
 
     auto_class = AutoModelForMaskedLM

@@ -12,8 +12,8 @@ from builder.render.model_config import EnsembleStep, ModelConfig, Tensor
 from builder.spec.task import TaskSpec
 from builder.targets import runtime_requirements
 from builder.tasks.configs import ensemble, graph_stage, python_stage, same
-from builder.tasks.kind import Description, Graph, Origin, Sample
 from builder.tasks.pictures import IMAGE, Colours, read_preparation
+from builder.tasks.task import Description, Graph, Origin, Sample
 from builder.tasks.text_classification import classify_answer, classify_parameters
 
 _TOP_K = 5

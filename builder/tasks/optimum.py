@@ -24,7 +24,7 @@ from torch import nn
 from builder.errors import ExportError
 from builder.export.onnx_file import EXPORT_OPSET, check_limits, export_module, save_model
 from builder.spec.releases import OnnxLimits
-from builder.tasks.kind import Graph
+from builder.tasks.task import Graph
 
 ENVIRONMENT: Final = "BUILDER_OPTIMUM_VENV"
 """Variable that names another environment than the one that `make install-optimum` makes."""
@@ -214,9 +214,9 @@ def _boundary(
     """Inputs and outputs of the joined graph, with the names of its axes."""
     inputs = []
     for value, tensor in zip(before.graph.input, graph.inputs, strict=True):
-        kind, varying = value.type.tensor_type.elem_type, graph.axes[tensor.name]
+        task, varying = value.type.tensor_type.elem_type, graph.axes[tensor.name]
         dims = (-1, *tensor.dims)
-        inputs.append(_value(tensor.name, kind, [varying.get(i, d) for i, d in enumerate(dims)]))
+        inputs.append(_value(tensor.name, task, [varying.get(i, d) for i, d in enumerate(dims)]))
     rank = max(len(dims) for dims in graph.axes.values())
     axes = next(dims for dims in graph.axes.values() if len(dims) == rank)
     outputs = []

@@ -10,7 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from builder.spec.models import Tolerance
-from builder.tasks.kind import Sample
+from builder.tasks.task import Sample
 from builder.verify.measure import ParityRow, compare
 
 Run = Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]

@@ -14,9 +14,9 @@ from builder.render.model_config import Tensor
 from builder.runtime.models.tokenize.windows import WindowEncoder
 from builder.spec.answers import Answers
 from builder.spec.task import TaskSpec
-from builder.tasks.kind import Sample
 from builder.tasks.samples import TEXTS, long_text
-from builder.tasks.text import TextKind, own_tokenizer
+from builder.tasks.task import Sample
+from builder.tasks.text import TextTask, own_tokenizer
 
 QUESTION = Tensor("QUESTION", "STRING", (1,))
 CONTEXT = Tensor("CONTEXT", "STRING", (1,))
@@ -24,7 +24,7 @@ ANSWERABLE = Tensor("answerable", "INT32", (-1, -1))
 OFFSETS = Tensor("offsets", "INT32", (-1, -1, 2))
 
 
-class QuestionAnswering(TextKind):
+class QuestionAnswering(TextTask):
     """Any `...ForQuestionAnswering`; a context that is too long becomes several windows."""
 
     auto_class = AutoModelForQuestionAnswering

@@ -17,11 +17,11 @@ from builder.tasks.engines import (
     save_checkpoint,
     torch_run,
 )
-from builder.tasks.kind import Artifact as OwnArtifact
-from builder.tasks.kind import Graph, Kind, WithArtifacts
 from builder.tasks.parity import verify_run
-from builder.tasks.registry import kind_of
+from builder.tasks.registry import task_of
 from builder.tasks.settings import served_configs
+from builder.tasks.task import Artifact as OwnArtifact
+from builder.tasks.task import Graph, Task, WithArtifacts
 from builder.verify.measure import ParityRow, artifact_errors
 
 
@@ -41,42 +41,42 @@ class TaskRecipe:
         self.base = base
 
     @cached_property
-    def kind(self) -> Kind:
+    def task(self) -> Task:
         """The task over its checkpoint; no weights are read."""
-        return kind_of(self.spec, self.base)
+        return task_of(self.spec, self.base)
 
     def configs(self) -> list[ModelConfig]:
         """Every model config, the ensemble last."""
-        return served_configs(self.kind, self.spec, self.base)
+        return served_configs(self.task, self.spec, self.base)
 
     def stages(self) -> Mapping[str, str]:
         """Python model -> folder of its sources."""
-        return engine_stages(self.kind, self.spec)
+        return engine_stages(self.task, self.spec)
 
     def requirements(self) -> list[str]:
         """What the Python stages import."""
-        return engine_requirements(self.kind, self.spec)
+        return engine_requirements(self.task, self.spec)
 
     def write_files(self, folder: Path) -> None:
         """Tokenizers and the like."""
-        self.kind.write_files(folder)
+        self.task.write_files(folder)
 
     def artifacts(self, models: Collection[str], workshop: Workshop) -> list[Artifact]:
         """The graphs, and what the task exports itself."""
-        kind, own = self.kind, self.kind.stages()
-        maker = ArtifactMaker(self.spec, self.base, kind, workshop.store, workshop.progress)
+        task, own = self.task, self.task.stages()
+        maker = ArtifactMaker(self.spec, self.base, task, workshop.store, workshop.progress)
         source = _Graphs(self, workshop)
         graphs: list[Artifact] = [
             _GraphArtifact(config.name, config, maker, source)
-            for config in kind.configs()
+            for config in task.configs()
             if config.name in models and config.name not in own and config.name != self.spec.name
         ]
-        others = kind.artifacts() if isinstance(kind, WithArtifacts) else []
+        others = task.artifacts() if isinstance(task, WithArtifacts) else []
         return graphs + [_Own(one.name, one, maker) for one in others if one.name in models]
 
     def hashes(self) -> dict[str, str]:
         """What the checkpoint is told apart by."""
-        return self.kind.files.hashes()
+        return self.task.files.hashes()
 
 
 class _Graphs:
@@ -89,7 +89,7 @@ class _Graphs:
     @cached_property
     def by_name(self) -> dict[str, Graph]:
         self.progress.step("load checkpoint")
-        return {graph.name: graph for graph in self.recipe.kind.graphs()}
+        return {graph.name: graph for graph in self.recipe.task.graphs()}
 
     @cached_property
     def configs(self) -> dict[str, ModelConfig]:

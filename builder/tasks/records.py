@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from builder.errors import SpecError
 from builder.render.model_config import Tensor
-from builder.tasks.kind import Arrays, Graph, Kind
-from builder.tasks.text import TextKind
+from builder.tasks.task import Arrays, Graph, Task
+from builder.tasks.text import TextTask
 
 Record = Mapping[str, Any]
 
@@ -43,8 +43,8 @@ def read_records(path: Path) -> Iterator[Record]:
         raise SpecError(f"{path}: can't be read: {error.strerror}") from error
 
 
-def _text_arrays(kind: TextKind, graph: Graph, record: Record) -> Arrays:
-    row = kind.encoder().encoding(str(record["text"]), record.get("text_pair"))
+def _text_arrays(task: TextTask, graph: Graph, record: Record) -> Arrays:
+    row = task.encoder().encoding(str(record["text"]), record.get("text_pair"))
     values = {
         "input_ids": row.ids,
         "attention_mask": [1] * len(row.ids),
@@ -66,11 +66,11 @@ def _given(tensor: Tensor, value: Any) -> NDArray[Any]:
     return array
 
 
-def inputs_of(kind: Kind, graph: Graph, record: Record, path: Path) -> Arrays:
+def inputs_of(task: Task, graph: Graph, record: Record, path: Path) -> Arrays:
     """One record as a batch of one, without padding.
 
     Args:
-        kind: Makes tensors of a text.
+        task: Makes tensors of a text.
         graph: What takes them.
         record: `text` (and `text_pair`), or an array for each input of the graph.
         path: For the error.
@@ -78,8 +78,8 @@ def inputs_of(kind: Kind, graph: Graph, record: Record, path: Path) -> Arrays:
     Raises:
         SpecError: neither a text nor the graph's inputs.
     """
-    if isinstance(kind, TextKind) and "text" in record:
-        return _text_arrays(kind, graph, record)
+    if isinstance(task, TextTask) and "text" in record:
+        return _text_arrays(task, graph, record)
     try:
         return {tensor.name: _given(tensor, record[tensor.name]) for tensor in graph.inputs}
     except KeyError as error:
@@ -89,11 +89,11 @@ def inputs_of(kind: Kind, graph: Graph, record: Record, path: Path) -> Arrays:
         raise SpecError(f"{path}: a line does not fit the graph: {error}") from error
 
 
-def accuracy_of(kind: Kind, graph: Graph, data: Path, artifact: Path) -> float:
+def accuracy_of(task: Task, graph: Graph, data: Path, artifact: Path) -> float:
     """Share of labelled records whose label has the largest output.
 
     Args:
-        kind: The task.
+        task: The task.
         graph: Its first output is [1, labels].
         data: JSON lines with `label`, a number or a name of the checkpoint.
         artifact: The ONNX file.
@@ -106,7 +106,7 @@ def accuracy_of(kind: Kind, graph: Graph, data: Path, artifact: Path) -> float:
             f"evaluation: {graph.name} gives {graph.outputs[0].name} of "
             f"{len(graph.outputs[0].dims)} dims; accuracy is of tasks with one label a record"
         )
-    names = kind.files.config.label2id
+    names = task.files.config.label2id
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(str(artifact), options, providers=["CPUExecutionProvider"])
@@ -116,7 +116,7 @@ def accuracy_of(kind: Kind, graph: Graph, data: Path, artifact: Path) -> float:
         wanted = names.get(label) if isinstance(label, str) else label
         if not isinstance(wanted, int):
             raise SpecError(f"{data}: label {label!r} is none of the checkpoint's")
-        scores = session.run([graph.outputs[0].name], dict(inputs_of(kind, graph, record, data)))[0]
+        scores = session.run([graph.outputs[0].name], dict(inputs_of(task, graph, record, data)))[0]
         right += int(scores[0].argmax() == wanted)
         total += 1
     if not total:

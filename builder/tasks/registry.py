@@ -7,7 +7,7 @@ from builder.checkpoint.files import CheckpointFiles, open_checkpoint
 from builder.errors import CheckpointError
 from builder.spec.task import TaskSpec
 from builder.spec.tasks import TASKS, task_of_architecture
-from builder.tasks.kind import Kind, KindFactory
+from builder.tasks.task import Task, TaskFactory
 
 
 def guess_task(files: CheckpointFiles) -> str:
@@ -28,7 +28,7 @@ def guess_task(files: CheckpointFiles) -> str:
     )
 
 
-def kind_of(spec: TaskSpec, base: Path) -> Kind:
+def task_of(spec: TaskSpec, base: Path) -> Task:
     """The task of a spec over its checkpoint; no weights are read.
 
     Args:
@@ -50,8 +50,8 @@ def kind_of(spec: TaskSpec, base: Path) -> Kind:
     return _factory(spec.task)(spec, files)
 
 
-def _factory(task: str) -> KindFactory:
+def _factory(task: str) -> TaskFactory:
     """The class of a task; its module is imported only when it is asked for."""
     module, name = TASKS[task].made_by.split(":")
-    factory: KindFactory = getattr(import_module(f"builder.tasks.{module}"), name)
+    factory: TaskFactory = getattr(import_module(f"builder.tasks.{module}"), name)
     return factory

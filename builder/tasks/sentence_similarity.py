@@ -7,7 +7,7 @@ from transformers import AutoModel
 
 from builder.errors import CheckpointError
 from builder.render.model_config import Tensor
-from builder.tasks.text import TextKind
+from builder.tasks.text import TextTask
 
 _POOLINGS = {
     "pooling_mode_mean_tokens": "mean",
@@ -26,7 +26,7 @@ def _pooling(config: dict[str, Any]) -> list[str]:
     return [_POOLINGS.get(key, key) for key in asked]
 
 
-class SentenceSimilarity(TextKind):
+class SentenceSimilarity(TextTask):
     """Files of sentence-transformers: `modules.json`, `1_Pooling/config.json` and the like.
 
     https://sbert.net/docs/package_reference/sentence_transformer/models.html

@@ -8,22 +8,22 @@ from builder.render.settings import with_settings
 from builder.spec.task import TaskSpec
 from builder.spec.triton.model import ModelSettings
 from builder.tasks.engines import engine_configs
-from builder.tasks.kind import Kind
+from builder.tasks.task import Task
 
 
-def served_configs(kind: Kind, spec: TaskSpec, base: Path) -> list[ModelConfig]:
-    """The configs of a kind on the spec's engine, with all that the spec says of each model.
+def served_configs(task: Task, spec: TaskSpec, base: Path) -> list[ModelConfig]:
+    """The configs of a task on the spec's engine, with all that the spec says of each model.
 
     Args:
-        kind: The task over its checkpoint.
+        task: The task over its checkpoint.
         spec: The spec.
         base: Folder of the spec file.
 
     Raises:
         SpecError: the engine can't run the task, or a setting has no meaning for its model.
     """
-    configs = engine_configs(kind, spec)
-    settings = _settings(kind, spec, configs)
+    configs = engine_configs(task, spec)
+    settings = _settings(task, spec, configs)
     return [
         with_settings(
             config,
@@ -38,17 +38,17 @@ def served_configs(kind: Kind, spec: TaskSpec, base: Path) -> list[ModelConfig]:
     ]
 
 
-def _settings(kind: Kind, spec: TaskSpec, configs: list[ModelConfig]) -> dict[str, ModelSettings]:
+def _settings(task: Task, spec: TaskSpec, configs: list[ModelConfig]) -> dict[str, ModelSettings]:
     """Model -> what the spec says of it."""
-    stages = kind.stages()
+    stages = task.stages()
     found: dict[str, ModelSettings] = {}
     known = []
     for config in configs:
-        if config.kind == "ensemble":
+        if config.backend == "ensemble":
             if spec.ensemble is not None:
                 found[config.name] = spec.ensemble
-        elif config.name in stages or config.kind == "vllm":
-            stage = stages.get(config.name, config.kind)
+        elif config.name in stages or config.backend == "vllm":
+            stage = stages.get(config.name, config.backend)
             known.append(stage)
             if stage in spec.stages:
                 found[config.name] = spec.stages[stage]
@@ -59,6 +59,6 @@ def _settings(kind: Kind, spec: TaskSpec, configs: list[ModelConfig]) -> dict[st
         raise SpecError(
             f"stages: {spec.task} has no stage '{unknown[0]}' here; it has {', '.join(known)}"
         )
-    if spec.ensemble is not None and not any(config.kind == "ensemble" for config in configs):
+    if spec.ensemble is not None and not any(config.backend == "ensemble" for config in configs):
         raise SpecError(f"ensemble: {spec.task} is one model; say it under stages: {known[0]}")
     return found

@@ -31,8 +31,8 @@ from builder.tasks.generation import (
     on_device,
     refuse_keys,
 )
-from builder.tasks.kind import Artifact, Description, Graph, Sample
 from builder.tasks.seq2seq import decoder_parity, export_decoder
+from builder.tasks.task import Artifact, Description, Graph, Sample
 from builder.tasks.text import save_tokenizer
 from builder.tasks.text2text import ANSWER, ENGINE_KEYS, OPTIONS, rules_of
 from builder.verify.measure import ParityRow

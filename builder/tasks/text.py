@@ -20,8 +20,8 @@ from builder.runtime.models.torch_model.heads import served_module
 from builder.spec.task import TaskSpec
 from builder.targets import runtime_requirements
 from builder.tasks.configs import ensemble, graph_stage, python_stage, same
-from builder.tasks.kind import Description, Graph, Origin, Sample
 from builder.tasks.samples import BATCHES, TEXTS, long_text
+from builder.tasks.task import Description, Graph, Origin, Sample
 
 TEXT = Tensor("TEXT", "STRING", (1,))
 TEXT_PAIR = Tensor("TEXT_PAIR", "STRING", (1,), optional=True)
@@ -92,7 +92,7 @@ def own_tokenizer(tokenizer: Any) -> Tokenizer:
     return Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
 
 
-class TextKind:
+class TextTask:
     """A task with one text a row and one encoder graph; subclasses say what it answers."""
 
     auto_class: ClassVar[Any]

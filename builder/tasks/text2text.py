@@ -25,10 +25,10 @@ from builder.tasks.generation import (
     on_device,
     refuse_keys,
 )
-from builder.tasks.kind import Artifact, Description
 from builder.tasks.samples import TEXTS
 from builder.tasks.seq2seq import EncoderStates, decoder_parity, export_decoder, require_covered
-from builder.tasks.text import ATTENTION_MASK, TextKind
+from builder.tasks.task import Artifact, Description
+from builder.tasks.text import ATTENTION_MASK, TextTask
 from builder.verify.measure import ParityRow
 
 OPTIONS = (
@@ -104,7 +104,7 @@ def rules_of(files: CheckpointFiles, tokenizer: Any) -> Rules:
     )
 
 
-class Text2Text(TextKind):
+class Text2Text(TextTask):
     """Tokenizer, encoder graph, and a stage that runs the decoder token by token."""
 
     auto_class = AutoModelForSeq2SeqLM

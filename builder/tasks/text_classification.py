@@ -11,7 +11,7 @@ from builder.errors import CheckpointError
 from builder.render.model_config import Tensor
 from builder.spec.task import TaskSpec
 from builder.tasks.samples import TEXTS
-from builder.tasks.text import TEXT, TEXT_PAIR, TextKind
+from builder.tasks.text import TEXT, TEXT_PAIR, TextTask
 
 
 def label_names(config: Any) -> list[str]:
@@ -41,7 +41,7 @@ def classify_answer(config: Any, top_k: int) -> tuple[Tensor, ...]:
     return (Tensor("LABELS", "STRING", dims), Tensor("SCORES", "FP32", dims))
 
 
-class TextClassification(TextKind):
+class TextClassification(TextTask):
     """Any `...ForSequenceClassification`, over one text or a pair."""
 
     auto_class = AutoModelForSequenceClassification

@@ -1,4 +1,4 @@
-"""Text generation: a decoder-only checkpoint behind the language engine, or behind vLLM."""
+"""Text generation: a decoder-only checkpoint behind the language stage, or behind vLLM."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from builder.export.decoder import DTYPES, at_precision, export_step
 from builder.recipe import VERSION
 from builder.render.generation import ANSWER, REQUEST_OPTIONS
 from builder.render.model_config import InstanceGroup, ModelConfig, Tensor
-from builder.render.settings import device, engine_parameters
+from builder.render.settings import decoder_parameters, device
 from builder.runtime.models.generate.chat import ChatTemplate
 from builder.runtime.models.language.decoder import Decoder
 from builder.runtime.models.language.session import SessionSettings
@@ -32,8 +32,8 @@ from builder.tasks.generation import (
     refuse_keys,
     tolerance_of,
 )
-from builder.tasks.kind import Artifact, Description, Graph
 from builder.tasks.samples import TEXTS, long_text
+from builder.tasks.task import Artifact, Description, Graph
 from builder.tasks.text import save_tokenizer
 from builder.verify.measure import ParityRow, compare
 
@@ -128,7 +128,7 @@ class TextGeneration:
         settings, limits = self.settings, self.limits
         return [
             ModelConfig(
-                kind="python",
+                backend="python",
                 name=self.spec.name,
                 max_batch_size=1,
                 inputs=INPUTS,
@@ -136,7 +136,7 @@ class TextGeneration:
                 instance_group=(InstanceGroup(1, device(settings.kind, self.spec.target)),),
                 decoupled=True,
                 parameters={
-                    **engine_parameters(settings),
+                    **decoder_parameters(settings),
                     "default_max_tokens": str(limits.default_answer),
                     "end_token_ids": ",".join(str(token) for token in self.end_tokens),
                     "max_sequence_length": str(limits.sequence),
@@ -148,7 +148,7 @@ class TextGeneration:
     def _vllm_config(self) -> ModelConfig:
         """As the vLLM backend's sample has it; the backend completes inputs and outputs."""
         return ModelConfig(
-            kind="vllm",
+            backend="vllm",
             name=self.spec.name,
             max_batch_size=0,
             inputs=(

@@ -7,11 +7,11 @@ from transformers import AutoModelForTokenClassification
 
 from builder.render.model_config import Tensor
 from builder.spec.answers import Entities
-from builder.tasks.text import INPUT_IDS, OFFSETS, TEXT, TextKind
+from builder.tasks.text import INPUT_IDS, OFFSETS, TEXT, TextTask
 from builder.tasks.text_classification import label_names
 
 
-class TokenClassification(TextKind):
+class TokenClassification(TextTask):
     """Any `...ForTokenClassification`."""
 
     auto_class = AutoModelForTokenClassification

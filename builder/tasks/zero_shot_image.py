@@ -19,9 +19,9 @@ from builder.spec.answers import ZeroShot
 from builder.spec.task import TaskSpec
 from builder.targets import runtime_requirements
 from builder.tasks.configs import ensemble, graph_stage, python_stage, same
-from builder.tasks.kind import Description, Graph, Sample
 from builder.tasks.pictures import IMAGE, Colours, read_preparation
 from builder.tasks.samples import BATCHES, TEXTS, long_text
+from builder.tasks.task import Description, Graph, Sample
 from builder.tasks.text import (
     ATTENTION_MASK,
     INPUT_IDS,

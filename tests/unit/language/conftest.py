@@ -12,8 +12,8 @@ import torch
 
 from builder.arr_coc.export.decoder import export_text_model
 from builder.arr_coc.reference import Reference
+from builder.runtime.models.language.batcher import EXTRA_ROWS, BatcherSettings, ContinuousBatcher
 from builder.runtime.models.language.decoder import Decoder
-from builder.runtime.models.language.engine import EXTRA_ROWS, Engine, EngineSettings
 from builder.runtime.models.language.generation import Generation, Piece, Summary
 from builder.runtime.models.language.options import GenerationOptions
 from builder.runtime.models.language.positions import build_sequence
@@ -78,16 +78,18 @@ def artifact(reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> 
     return path
 
 
-StartEngine = Callable[..., Engine]
+StartBatcher = Callable[..., ContinuousBatcher]
 
 
 @pytest.fixture
-def start_engine(artifact: Path) -> Any:
-    engines: list[Engine] = []
+def start_batcher(artifact: Path) -> Any:
+    engines: list[ContinuousBatcher] = []
 
-    def start(slots: int = 4, *, kv_tokens: int | None = None, **settings: Any) -> Engine:
+    def start(
+        slots: int = 4, *, kv_tokens: int | None = None, **settings: Any
+    ) -> ContinuousBatcher:
         decoder = Decoder(artifact, slots + EXTRA_ROWS, MAX_LENGTH, SessionSettings(2), kv_tokens)
-        engine = Engine(decoder, [], EngineSettings(slots, **settings), print)
+        engine = ContinuousBatcher(decoder, [], BatcherSettings(slots, **settings), print)
         engines.append(engine)
         return engine
 
@@ -159,7 +161,7 @@ class Request:
 
 
 def ask(
-    engine: Engine, reference: Reference, requests: list[Request], **options: Any
+    engine: ContinuousBatcher, reference: Reference, requests: list[Request], **options: Any
 ) -> list[Answer]:
     """Submit all at once and wait."""
     sinks = [Answer() for _ in requests]

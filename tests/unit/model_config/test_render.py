@@ -19,17 +19,17 @@ from builder.spec.triton.model import BatchedStage, ModelSettings
 
 NEWEST = "26.07"
 BASE = ModelConfig(
-    kind="onnxruntime",
+    backend="onnxruntime",
     name="m",
     max_batch_size=8,
     inputs=(Tensor("x", "FP32", (-1,), allow_ragged_batch=True), Tensor("t", "STRING", (1,))),
     outputs=(Tensor("y", "FP32", (-1,), label_filename="labels.txt"),),
     parameters={"own": "1"},
 )
-PYTHON = replace(BASE, kind="python")
+PYTHON = replace(BASE, backend="python")
 ENSEMBLE = replace(
     BASE,
-    kind="ensemble",
+    backend="ensemble",
     parameters={},
     inputs=(Tensor("x", "FP32", (-1,)),),
     outputs=(Tensor("y", "FP32", (-1,)),),
@@ -301,7 +301,7 @@ def test_a_direct_strategy_is_rendered() -> None:
 
 def test_profiles_are_for_tensorrt() -> None:
     settings = Batched.model_validate({"instance_group": [{"kind": "gpu", "profile": ["0", "2"]}]})
-    plan = replace(BASE, kind="tensorrt", parameters={})
+    plan = replace(BASE, backend="tensorrt", parameters={})
     assert list(parsed(applied(plan, settings)).instance_group[0].profile) == ["0", "2"]
     with pytest.raises(SpecError, match=r"instance_group\.profile is for TensorRT"):
         applied(BASE, settings)

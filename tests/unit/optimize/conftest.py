@@ -16,8 +16,8 @@ from builder.render.model_config import Tensor
 from builder.spec.models import Tolerance
 from builder.spec.releases import onnx_limits
 from builder.tasks.export import export_graph
-from builder.tasks.kind import Graph, Sample
 from builder.tasks.parity import verify_graph
+from builder.tasks.task import Graph, Sample
 
 LIMITS = onnx_limits("24.10")
 

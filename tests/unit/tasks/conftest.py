@@ -9,8 +9,8 @@ import torch
 from transformers.utils import logging
 
 from builder.spec.task import TaskSpec
-from builder.tasks.kind import Graph
-from builder.tasks.registry import kind_of
+from builder.tasks.registry import task_of
+from builder.tasks.task import Graph
 from examples.tiny.tasks import NER_LABELS, labels, save_text_model
 
 Checkpoint = Callable[[str], Path]
@@ -57,7 +57,7 @@ def spec_of(folder: Path, task: str, **values: Any) -> TaskSpec:
 
 
 def kind(folder: Path, task: str, **values: Any) -> Any:
-    return kind_of(spec_of(folder, task, **values), folder.parent)
+    return task_of(spec_of(folder, task, **values), folder.parent)
 
 
 def run(graph: Graph, tensors: dict[str, Any]) -> list[Any]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from builder.errors import ParityError
-from builder.runtime.models.engine.settings import WarmUp
+from builder.runtime.models.common.settings import WarmUp
 from builder.runtime.models.torch_model.runner import Settings, TorchRunner
 from builder.spec.engines import OpenVino
 from builder.spec.releases import onnx_limits

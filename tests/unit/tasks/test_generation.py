@@ -41,7 +41,7 @@ from builder.spec.models import Tolerance
 from builder.spec.releases import onnx_limits
 from builder.spec.task import TaskCheckpoint, TaskSpec
 from builder.tasks import seq2seq
-from builder.tasks.registry import guess_task, kind_of
+from builder.tasks.registry import guess_task, task_of
 from examples.tiny.generation import (
     CAUSAL,
     make_causal,
@@ -86,15 +86,20 @@ def spec_of(path: str, **keys: Any) -> TaskSpec:
 def test_init_writes_a_spec_that_fits(name: str, folder: Path) -> None:
     files = open_checkpoint(TaskCheckpoint(path=name), folder)
     assert guess_task(files) == TASKS[name]
-    described = kind_of(spec_of(name), folder).describe()
+    described = task_of(spec_of(name), folder).describe()
     text = render_template(
-        described.template, name="it", path=f'"{name}"', task=TASKS[name], kind=described, threads=1
+        described.template,
+        name="it",
+        path=f'"{name}"',
+        task=TASKS[name],
+        described=described,
+        threads=1,
     )
     path = folder / f"{name}.yaml"
     path.write_text(text)
     spec = load_any_spec(path)
     assert isinstance(spec, TaskSpec)
-    configs = kind_of(spec, folder).configs()
+    configs = task_of(spec, folder).configs()
     assert configs[-1].name == "it"
     if TASKS[name] == "text-generation":
         assert spec.generation is not None
@@ -104,7 +109,7 @@ def test_init_writes_a_spec_that_fits(name: str, folder: Path) -> None:
 @pytest.mark.parametrize("name", TASKS)
 def test_decoders_run_where_the_target_is(name: str, folder: Path) -> None:
     for target, kind in (("cpu", "CPU"), ("gpu", "GPU")):
-        configs = {c.name: c for c in kind_of(spec_of(name, target=target), folder).configs()}
+        configs = {c.name: c for c in task_of(spec_of(name, target=target), folder).configs()}
         decoder = configs.get("it_seq2seq", configs["it"])
         assert [group.kind for group in decoder.instance_group] == [kind]
 
@@ -125,12 +130,12 @@ def test_a_spec_that_asks_too_much(
     path: str, generation: dict[str, Any], sentence: str, folder: Path
 ) -> None:
     with pytest.raises(SpecError, match=sentence):
-        kind_of(spec_of(path, generation=generation), folder)
+        task_of(spec_of(path, generation=generation), folder)
 
 
 def test_keys_that_a_task_has_not(folder: Path) -> None:
     with pytest.raises(SpecError, match="sequence_buckets has no meaning for text-generation"):
-        kind_of(spec_of("llama", sequence_buckets=[16]), folder)
+        task_of(spec_of("llama", sequence_buckets=[16]), folder)
     with pytest.raises(ValueError, match="generation is only for"):
         spec_of("llama", task="fill-mask", generation={})
     with pytest.raises(ValueError, match="engine arguments need engine: vllm"):
@@ -151,7 +156,7 @@ def _changed(source: Path, target: Path, name: str, **values: Any) -> Path:
 def test_checkpoints_that_can_not_generate(folder: Path, tmp_path: Path) -> None:
     def refused(path: Path, sentence: str, task: str = "text-generation") -> None:
         with pytest.raises(CheckpointError, match=sentence):
-            kind_of(spec_of(str(path), task=task), folder)
+            task_of(spec_of(str(path), task=task), folder)
 
     tokenizer = AutoTokenizer.from_pretrained(folder / "llama")
     GPT2Model(GPT2Config(n_embd=8, n_layer=1, n_head=1)).save_pretrained(tmp_path / "headless")
@@ -212,9 +217,9 @@ def test_vllm_is_rendered_and_valid(folder: Path, tmp_path: Path) -> None:
 def test_vllm_serves_architectures_that_are_not_exported(folder: Path, tmp_path: Path) -> None:
     config = _changed(folder / "llama", tmp_path / "olmo", "config.json", model_type="olmo2")
     spec = spec_of(str(config), task="text-generation", target="gpu", generation={"engine": "vllm"})
-    assert kind_of(spec, folder).configs()[0].kind == "vllm"
+    assert task_of(spec, folder).configs()[0].backend == "vllm"
     with pytest.raises(CheckpointError, match=r"'olmo2' model.*engine: vllm serves others"):
-        kind_of(spec_of(str(config), task="text-generation"), folder)
+        task_of(spec_of(str(config), task="text-generation"), folder)
 
 
 def test_rules_are_those_of_transformers() -> None:
@@ -256,7 +261,7 @@ def test_forced_tokens() -> None:
 
 
 def test_spectrograms_are_those_of_whisper(folder: Path) -> None:
-    kind: Any = kind_of(spec_of("whisper"), folder)
+    kind: Any = task_of(spec_of("whisper"), folder)
     extractor = WhisperFeatureExtractor.from_pretrained(folder / "whisper")
     rng = np.random.default_rng(1)
     for size in (1, 399, 9000, 16000):

@@ -15,7 +15,7 @@ from builder.runtime.models.join.groups import WIDTH_STEP, groups
 from builder.runtime.models.tokenize.texts import padded
 from builder.spec.load import load_any_spec
 from builder.spec.task import TaskSpec
-from builder.tasks.registry import kind_of
+from builder.tasks.registry import task_of
 from examples.tiny.tasks import bert_tokenizer, minilm
 
 LENGTHS = st.lists(st.integers(1, 64), min_size=1, max_size=40)
@@ -80,7 +80,7 @@ def _configs(tmp_path: Path, more: str) -> dict[str, ModelConfig]:
     )
     loaded = load_any_spec(spec)
     assert isinstance(loaded, TaskSpec)
-    return {config.name: config for config in kind_of(loaded, tmp_path).configs()}
+    return {config.name: config for config in task_of(loaded, tmp_path).configs()}
 
 
 def test_names_and_shapes_stay_the_same(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from ..engine.settings import config_values
+from ..common.settings import config_values
 from .scores import ranked, scores
 
 

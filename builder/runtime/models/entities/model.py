@@ -9,7 +9,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from tokenizers import Tokenizer
 
-from ..engine.settings import config_values
+from ..common.settings import config_values
 from .aggregate import Aggregator, Entity
 
 

@@ -9,7 +9,7 @@ import triton_python_backend_utils as pb_utils
 from tokenizers import Tokenizer
 
 from ..classify.scores import ranked, scores
-from ..engine.settings import config_values
+from ..common.settings import config_values
 from .decode import decoded
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from tokenizers import Tokenizer
 
-from ..engine.settings import config_values, missing_input
+from ..common.settings import config_values, missing_input
 from ..tokenize.texts import TextEncoder, TextError, decoded_texts, padded
 from .groups import groups
 

@@ -9,7 +9,7 @@ _PERIOD = 0.25
 
 
 @dataclass
-class EngineStats:
+class BatcherStats:
     """State and totals of an engine.
 
     Attributes:
@@ -81,7 +81,7 @@ class TritonMetrics:
         self._sent: dict[str, float] = dict.fromkeys(self._metrics, 0.0)
         self._updated = time.monotonic()
 
-    def __call__(self, stats: EngineStats) -> None:
+    def __call__(self, stats: BatcherStats) -> None:
         """Send what changed; now and then while requests run, at once when the last one ended."""
         now = time.monotonic()
         passed = now - self._updated

@@ -6,7 +6,7 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
-from .engine import EngineSettings
+from .batcher import BatcherSettings
 from .options import GenerationOptions, OptionError, decode_stop
 from .session import SessionSettings, instance_device
 
@@ -54,9 +54,9 @@ def read_options(request: Any, default_tokens: int, visual_tokens: int = 0) -> G
     )
 
 
-def engine_settings(value: dict[str, str]) -> EngineSettings:
+def batcher_settings(value: dict[str, str]) -> BatcherSettings:
     """How to schedule, by the parameters of the model config."""
-    return EngineSettings(
+    return BatcherSettings(
         slots=int(value["slots"]),
         max_waiting=int(value["max_waiting"]),
         prefill_chunk=int(value["prefill_chunk"]),

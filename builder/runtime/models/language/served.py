@@ -8,13 +8,13 @@ import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from ..engine.settings import config_values
+from ..common.settings import config_values
+from .batcher import EXTRA_ROWS, BusyError, ContinuousBatcher
 from .decoder import Decoder
-from .engine import EXTRA_ROWS, BusyError, Engine
 from .generation import Generation
 from .metrics import TritonMetrics
 from .options import GenerationOptions, OptionError
-from .request import engine_settings, session_settings
+from .request import batcher_settings, session_settings
 from .response import refuse
 from .watch import Watches
 
@@ -31,7 +31,7 @@ class EngineModel:
         self.max_tokens = int(value["max_tokens"])
         self.default_tokens = int(value["default_max_tokens"])
         self.max_length = int(value["max_sequence_length"])
-        engine = engine_settings(value)
+        engine = batcher_settings(value)
         decoder = Decoder(
             self.folder / "decoder.onnx",
             engine.slots + EXTRA_ROWS,
@@ -43,7 +43,7 @@ class EngineModel:
         self.vocab_size = decoder.vocab_size
         self.watches = Watches(pb_utils)
         metrics = TritonMetrics(pb_utils, args["model_name"])
-        self._engine = Engine(decoder, ends, engine, pb_utils.Logger.log_error, metrics)
+        self._engine = ContinuousBatcher(decoder, ends, engine, pb_utils.Logger.log_error, metrics)
 
     def execute(self, requests: list[Any]) -> None:
         """Check each request and hand it to the engine; answers are streamed from there."""

@@ -8,7 +8,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from tokenizers import Tokenizer
 
-from ..engine.settings import config_values, missing_input, required_inputs
+from ..common.settings import config_values, missing_input, required_inputs
 from ..tokenize.texts import TextEncoder, TextError, decoded_texts
 from .vectors import TextVectors, picture_scores
 

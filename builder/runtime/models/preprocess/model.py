@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from ..engine.settings import config_values
+from ..common.settings import config_values
 from .grids import nearest_grid, parse_grids
 from .image import ImageError, check_count, decode_all, to_pixels
 from .prompt import PromptEncoder, PromptError

@@ -10,7 +10,7 @@ import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from ..engine.settings import config_values, missing_input, required_inputs
+from ..common.settings import config_values, missing_input, required_inputs
 from ..language.options import GenerationOptions, OptionError
 from ..language.session import instance_device
 from .loop import Row, generate

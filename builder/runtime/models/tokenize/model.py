@@ -8,7 +8,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from tokenizers import Tokenizer
 
-from ..engine.settings import config_values, missing_input
+from ..common.settings import config_values, missing_input
 from .texts import TextEncoder, TextError, decoded_texts
 from .windows import WindowEncoder
 

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..engine.batches import answer_requests
-from ..engine.settings import WarmUp, config_values
+from ..common.batches import answer_requests
+from ..common.settings import WarmUp, config_values
 from .runner import Settings, TorchRunner
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .decoder import Decoder
 from .drafts import prompt_lookup
 from .generation import Generation
-from .metrics import EngineStats
+from .metrics import BatcherStats
 from .prefix import SharedPrefix
 
 EXTRA_ROWS = 2
@@ -31,7 +31,7 @@ class BusyError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class EngineSettings:
+class BatcherSettings:
     """How the engine schedules.
 
     Attributes:
@@ -47,7 +47,7 @@ class EngineSettings:
     draft_tokens: int = 0
 
 
-class Engine:
+class ContinuousBatcher:
     """Continuous batching over the rows of a `Decoder`, in a thread of its own.
 
     Row i of the cache belongs to the i-th running request, so a step never computes an empty row.
@@ -59,9 +59,9 @@ class Engine:
         self,
         decoder: Decoder,
         end_tokens: Iterable[int],
-        settings: EngineSettings,
+        settings: BatcherSettings,
         log: Callable[[str], None],
-        report: Callable[[EngineStats], None] = lambda stats: None,
+        report: Callable[[BatcherStats], None] = lambda stats: None,
     ) -> None:
         """Start with an empty batch.
 
@@ -89,7 +89,7 @@ class Engine:
         self._answer_seconds = 1.0
         self._wake = threading.Condition()
         self._stopping = False
-        self.stats = EngineStats(blocks_total=self._cache.total_blocks)
+        self.stats = BatcherStats(blocks_total=self._cache.total_blocks)
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 

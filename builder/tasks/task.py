@@ -78,7 +78,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class Artifact:
-    """Files beside a Python stage that a kind exports and verifies itself, a decoder for instance.
+    """Files beside a Python stage that a task exports and verifies itself, a decoder for instance.
 
     Attributes:
         name: Name of the stage's model in the repository.
@@ -116,8 +116,8 @@ class Description:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Kind(Protocol):
-    """One task over one checkpoint; made by `registry.kind_of`, which reads no weights."""
+class Task(Protocol):
+    """One task over one checkpoint; made by `registry.task_of`, which reads no weights."""
 
     files: CheckpointFiles
     """The checkpoint."""
@@ -143,14 +143,14 @@ class Kind(Protocol):
 
 @runtime_checkable
 class WithArtifacts(Protocol):
-    """A kind that has more than graphs."""
+    """A task that has more than graphs."""
 
     def artifacts(self) -> list[Artifact]:
         """What it exports itself; no weights are read before one is exported."""
 
 
-KindFactory = Callable[[TaskSpec, CheckpointFiles], Kind]
-"""Spec and its opened checkpoint -> its kind.
+TaskFactory = Callable[[TaskSpec, CheckpointFiles], Task]
+"""Spec and its opened checkpoint -> its task.
 
 Raises CheckpointError or SpecError where the checkpoint can't do the task.
 """

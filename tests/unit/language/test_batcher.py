@@ -11,18 +11,18 @@ import pytest
 import torch
 
 from builder.arr_coc.reference import Reference
-from builder.runtime.models.language.decoder import Decoder
-from builder.runtime.models.language.engine import (
+from builder.runtime.models.language.batcher import (
     EXTRA_ROWS,
+    BatcherSettings,
+    BatcherStats,
     BusyError,
-    Engine,
-    EngineSettings,
-    EngineStats,
+    ContinuousBatcher,
 )
+from builder.runtime.models.language.decoder import Decoder
 from builder.runtime.models.language.generation import Generation
 from builder.runtime.models.language.session import SessionSettings
 
-from .conftest import Answer, Request, StartEngine, ask
+from .conftest import Answer, Request, StartBatcher, ask
 
 REQUESTS = [Request(seed, max_tokens=4 + 5 * (seed % 5)) for seed in range(12)]
 
@@ -49,33 +49,35 @@ def wanted(reference: Reference) -> list[list[int]]:
     ],
 )
 def test_tokens_are_those_of_transformers(
-    start_engine: StartEngine,
+    start_batcher: StartBatcher,
     reference: Reference,
     wanted: list[list[int]],
     slots: int,
     settings: dict[str, int],
 ) -> None:
-    engine = start_engine(slots, **settings)
+    engine = start_batcher(slots, **settings)
     got = ask(engine, reference, REQUESTS)
     assert [answer.tokens for answer in got] == wanted
 
 
 def test_the_newest_gives_its_blocks_back_and_starts_again(
-    start_engine: StartEngine, reference: Reference
+    start_batcher: StartBatcher, reference: Reference
 ) -> None:
     """Prompts fit together, answers do not: some are computed twice and none differs."""
     requests = [Request(seed, max_tokens=100) for seed in range(4)]
-    roomy = ask(start_engine(4), reference, requests)
-    engine = start_engine(4, kv_tokens=192)
+    roomy = ask(start_batcher(4), reference, requests)
+    engine = start_batcher(4, kv_tokens=192)
     assert [a.tokens for a in ask(engine, reference, requests)] == [a.tokens for a in roomy]
     assert engine.stats.preempted > 0
 
 
-def test_drafts_are_verified_not_believed(start_engine: StartEngine, reference: Reference) -> None:
+def test_drafts_are_verified_not_believed(
+    start_batcher: StartBatcher, reference: Reference
+) -> None:
     """A long answer of a tiny model repeats itself: some guesses are right, and some are not."""
     requests = [Request(seed, max_tokens=120) for seed in range(3)]
-    plain = ask(start_engine(1), reference, requests)
-    engine = start_engine(1, draft_tokens=4)
+    plain = ask(start_batcher(1), reference, requests)
+    engine = start_batcher(1, draft_tokens=4)
     drafted = ask(engine, reference, requests)
     assert [a.tokens for a in drafted] == [a.tokens for a in plain]
     assert 0 < engine.stats.accepted < engine.stats.drafted
@@ -84,18 +86,18 @@ def test_drafts_are_verified_not_believed(start_engine: StartEngine, reference: 
     assert sum(s.accepted for s in summaries) == engine.stats.accepted
     sampled = [
         ask(e, reference, requests, temperature=0.7, seed=3)
-        for e in (start_engine(1), start_engine(1, draft_tokens=4))
+        for e in (start_batcher(1), start_batcher(1, draft_tokens=4))
     ]
     assert [a.tokens for a in sampled[0]] == [a.tokens for a in sampled[1]]
 
 
 def test_a_seed_does_not_depend_on_batch_mates(
-    start_engine: StartEngine, reference: Reference
+    start_batcher: StartBatcher, reference: Reference
 ) -> None:
     request = Request(1, max_tokens=20)
     options = {"temperature": 1.3, "top_k": 40, "seed": 7}
-    alone = ask(start_engine(1), reference, [request], **options)[0]
-    engine = start_engine(6)
+    alone = ask(start_batcher(1), reference, [request], **options)[0]
+    engine = start_batcher(6)
     noise = [Answer() for _ in range(5)]
     for i, sink in enumerate(noise):
         engine.submit(Request(50 + i, 3 + 6 * i).generation(reference, sink, temperature=2.0))
@@ -104,18 +106,18 @@ def test_a_seed_does_not_depend_on_batch_mates(
     assert crowded.tokens != ask(engine, reference, [request], temperature=1.3, seed=8)[0].tokens
 
 
-def test_the_opening_is_computed_once(start_engine: StartEngine, reference: Reference) -> None:
-    engine = start_engine(2)
+def test_the_opening_is_computed_once(start_batcher: StartBatcher, reference: Reference) -> None:
+    engine = start_batcher(2)
     answers = [ask(engine, reference, [Request(seed)])[0] for seed in (1, 2, 3)]
     shared = [a.summary.shared_tokens for a in answers if a.summary is not None]
     assert shared == [0, 8, 8]
 
 
 def test_log_probabilities_are_those_of_the_logits(
-    start_engine: StartEngine, reference: Reference
+    start_batcher: StartBatcher, reference: Reference
 ) -> None:
     request = Request(4, max_tokens=6)
-    answer = ask(start_engine(1), reference, [request], logprobs=True)[0]
+    answer = ask(start_batcher(1), reference, [request], logprobs=True)[0]
     assert len(answer.logprobs) == len(answer.tokens)
     _, embeds, _ = request.parts(reference)
     sequence = request.generation(reference, Answer()).sequence
@@ -132,9 +134,9 @@ def test_log_probabilities_are_those_of_the_logits(
 
 
 def test_a_client_that_leaves_frees_its_slot_within_a_step(
-    start_engine: StartEngine, reference: Reference
+    start_batcher: StartBatcher, reference: Reference
 ) -> None:
-    engine = start_engine(1)
+    engine = start_batcher(1)
     leaving, next_one = Answer(leave_after=3), Answer()
     engine.submit(Request(1, max_tokens=150).generation(reference, leaving))
     engine.submit(Request(2, max_tokens=3).generation(reference, next_one))
@@ -146,9 +148,9 @@ def test_a_client_that_leaves_frees_its_slot_within_a_step(
 
 
 def test_a_client_that_leaves_the_line_is_not_answered(
-    start_engine: StartEngine, reference: Reference
+    start_batcher: StartBatcher, reference: Reference
 ) -> None:
-    engine = start_engine(1)
+    engine = start_batcher(1)
     busy, waiting = Answer(), Answer(leave_after=0)
     engine.submit(Request(1, max_tokens=150).generation(reference, busy))
     engine.submit(Request(2).generation(reference, waiting))
@@ -160,8 +162,8 @@ def test_a_client_that_leaves_the_line_is_not_answered(
     assert len(busy.tokens) == 150
 
 
-def test_a_deadline_ends_an_answer(start_engine: StartEngine, reference: Reference) -> None:
-    engine = start_engine(1)
+def test_a_deadline_ends_an_answer(start_batcher: StartBatcher, reference: Reference) -> None:
+    engine = start_batcher(1)
     answer = Answer()
     generation = Request(1, max_tokens=150).generation(reference, answer, timeout_ms=1000)
     generation.arrived = time.monotonic() - 0.99
@@ -173,9 +175,9 @@ def test_a_deadline_ends_an_answer(start_engine: StartEngine, reference: Referen
 
 
 def test_a_sink_that_breaks_ends_its_request_alone(
-    start_engine: StartEngine, reference: Reference, wanted: list[list[int]]
+    start_batcher: StartBatcher, reference: Reference, wanted: list[list[int]]
 ) -> None:
-    engine = start_engine(4)
+    engine = start_batcher(4)
     broken = Answer(fail_after=2)
     engine.submit(Request(99, max_tokens=50).generation(reference, broken))
     got = ask(engine, reference, REQUESTS[:4])
@@ -183,8 +185,8 @@ def test_a_sink_that_breaks_ends_its_request_alone(
     assert broken.error
 
 
-def test_the_line_is_bounded(start_engine: StartEngine, reference: Reference) -> None:
-    engine = start_engine(1, max_waiting=2)
+def test_the_line_is_bounded(start_batcher: StartBatcher, reference: Reference) -> None:
+    engine = start_batcher(1, max_waiting=2)
     sinks = [Answer() for _ in range(8)]
     refused = 0
     for sink in sinks:
@@ -202,7 +204,7 @@ def test_the_line_is_bounded(start_engine: StartEngine, reference: Reference) ->
 
 def test_an_engine_that_stops_is_not_ready(artifact: Path) -> None:
     decoder = Decoder(artifact, 1 + EXTRA_ROWS, 192, SessionSettings(1))
-    engine = Engine(decoder, [], EngineSettings(1), print)
+    engine = ContinuousBatcher(decoder, [], BatcherSettings(1), print)
     assert engine.alive
     engine.stop()
     assert not engine.alive
@@ -210,11 +212,11 @@ def test_an_engine_that_stops_is_not_ready(artifact: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_an_engine_whose_thread_died_is_not_ready(artifact: Path, reference: Reference) -> None:
-    def broken(stats: EngineStats) -> None:
+    def broken(stats: BatcherStats) -> None:
         raise RuntimeError("no metrics")
 
     decoder = Decoder(artifact, 1 + EXTRA_ROWS, 192, SessionSettings(1))
-    engine = Engine(decoder, [], EngineSettings(1), print, broken)
+    engine = ContinuousBatcher(decoder, [], BatcherSettings(1), print, broken)
     assert engine.alive
     engine.submit(Request(1).generation(reference, Answer()))
     deadline = time.monotonic() + 60
@@ -226,18 +228,18 @@ def test_an_engine_whose_thread_died_is_not_ready(artifact: Path, reference: Ref
 def test_a_cache_too_small_for_one_request_is_refused(artifact: Path) -> None:
     decoder = Decoder(artifact, 4, 192, SessionSettings(1), total_tokens=64)
     with pytest.raises(ValueError, match="one request of full length"):
-        Engine(decoder, [], EngineSettings(2), print)
+        ContinuousBatcher(decoder, [], BatcherSettings(2), print)
 
 
 @pytest.mark.slow
 def test_two_thousand_requests_with_random_cancels(
-    start_engine: StartEngine, reference: Reference
+    start_batcher: StartBatcher, reference: Reference
 ) -> None:
     """Every slot and block comes back, memory stays flat, nothing is lost or mixed up."""
     rng = random.Random(0)
     kinds = [Request(seed, max_tokens=1 + seed * 2) for seed in range(40)]
     wanted = [kind.expected(reference) for kind in kinds]
-    engine = start_engine(8, kv_tokens=512, prefill_chunk=16, draft_tokens=3, max_waiting=64)
+    engine = start_batcher(8, kv_tokens=512, prefill_chunk=16, draft_tokens=3, max_waiting=64)
     process, memory = psutil.Process(), []
     sinks: list[tuple[int, Answer]] = []
     for number in range(2000):
