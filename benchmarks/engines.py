@@ -27,8 +27,10 @@ from numpy.typing import NDArray
 from transformers import BertConfig, BertModel
 
 from benchmarks.timing import THREADS, machine, medians, session, settle
+from builder.runtime.models.common.settings import from_parameters
 from builder.runtime.models.openvino_model.session import OpenVinoSession
-from builder.runtime.models.torch_model.runner import Settings, TorchRunner
+from builder.runtime.models.torch_model.runner import TorchRunner
+from builder.runtime.models.torch_model.torch_settings import TorchSettings
 from builder.spec.releases import onnx_limits
 from builder.spec.task import TaskSpec
 from builder.tasks.engines import engine_configs, save_checkpoint
@@ -135,7 +137,7 @@ class Sides:
         spec = self._spec({"engine": "torch", "torch": {"threads": THREADS, **settings}})
         config = next(c for c in engine_configs(task_of(spec, folder), spec) if c.name == "m_model")
         outputs = [tensor.name for tensor in config.outputs]
-        runner = TorchRunner(folder, Settings.of(config.parameters, outputs))
+        runner = TorchRunner(folder, from_parameters(TorchSettings, config.parameters), outputs)
         runner.warm_up(self._batches)
         return runner.run
 

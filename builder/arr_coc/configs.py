@@ -16,12 +16,15 @@ from builder.render.model_config import (
 )
 from builder.render.settings import (
     GRAPH_LEVELS,
-    decoder_parameters,
+    decoder_values,
     device,
     instances,
     session_parameters,
     with_settings,
 )
+from builder.runtime.models.common.settings import to_parameters
+from builder.runtime.models.language.language_settings import LanguageSettings
+from builder.runtime.models.preprocess.preprocess_settings import PreprocessSettings
 from builder.spec.models import OnnxStage, Spec
 
 BESIDE = (
@@ -96,15 +99,17 @@ class _Pipeline:
             outputs=(self.pixels, *self.query, self.prompt),
             instance_group=(InstanceGroup(stage.instances.count, "CPU"),),
             dynamic_batching=stage.dynamic_batching,
-            parameters={
-                "cell_size": str(self.facts.cell_size),
-                "grids": self._grids(),
-                "max_image_pixels": str(limits.max_image_pixels),
-                "max_pictures": str(self.spec.max_pictures),
-                "max_query_tokens": str(limits.max_query_tokens),
-                **self._prefixes(),
-                "prompt_suffix": self.facts.prompt.suffix,
-            },
+            parameters=to_parameters(
+                PreprocessSettings(
+                    cell_size=self.facts.cell_size,
+                    grids=self._grids(),
+                    max_image_pixels=limits.max_image_pixels,
+                    max_pictures=self.spec.max_pictures,
+                    max_query_tokens=limits.max_query_tokens,
+                    prompt_prefixes=self._prefixes(),
+                    prompt_suffix=self.facts.prompt.suffix,
+                )
+            ),
         )
 
     def _graph(
@@ -140,13 +145,9 @@ class _Pipeline:
         outputs = (self.kept, self.relevance_map)
         return self._graph(self.spec.stages.relevance, inputs, outputs, "onnxruntime")
 
-    def _prefixes(self) -> dict[str, str]:
+    def _prefixes(self) -> tuple[str, ...]:
         """The chat format up to the question, for each number of pictures."""
-        prefixes = self.facts.prompt.prefixes(self.facts.tokenizer, self.spec.max_pictures)
-        return {
-            "prompt_prefix" if pictures == 1 else f"prompt_prefix_{pictures}": prefix
-            for pictures, prefix in enumerate(prefixes, 1)
-        }
+        return tuple(self.facts.prompt.prefixes(self.facts.tokenizer, self.spec.max_pictures))
 
     def _grids(self) -> str:
         return ",".join(str(grid) for grid in self.spec.all_grids)
@@ -170,17 +171,19 @@ class _Pipeline:
             outputs=ANSWER,
             instance_group=(InstanceGroup(1, device(stage.kind, spec.target)),),
             decoupled=True,
-            parameters={
-                **decoder_parameters(stage),
-                "default_max_tokens": str(spec.limits.default_max_tokens),
-                "end_token_ids": ",".join(str(token) for token in self.facts.end_token_ids),
-                "grids": self._grids(),
-                "image_token_id": str(self.facts.image_token_id),
-                "kept_tokens": str(spec.kept_tokens),
-                "max_sequence_length": str(stage.max_sequence_length),
-                "max_tokens": str(spec.limits.max_tokens),
-                "prune": spec.prune,
-            },
+            parameters=to_parameters(
+                LanguageSettings(
+                    **decoder_values(stage),
+                    default_max_tokens=spec.limits.default_max_tokens,
+                    end_token_ids=tuple(self.facts.end_token_ids),
+                    grids=self._grids(),
+                    image_token_id=self.facts.image_token_id,
+                    kept_tokens=spec.kept_tokens,
+                    max_sequence_length=stage.max_sequence_length,
+                    max_tokens=spec.limits.max_tokens,
+                    prune=spec.prune,
+                )
+            ),
         )
 
     def ensemble(self) -> ModelConfig:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Any, Final
 
 from builder.errors import SpecError
 from builder.releases import table
@@ -11,7 +11,7 @@ from builder.render.model_files import Source
 from builder.render.user_model import made_tensors, user_model
 from builder.render.warmup import warmups
 from builder.spec import batching as spec
-from builder.spec.language import DecoderSettings
+from builder.spec.language import SERVING, DecoderSettings
 from builder.spec.triton import EnsembleSettings, StageSettings, TritonModel
 from builder.spec.triton.model import (
     BATCH_STRATEGY,
@@ -35,6 +35,8 @@ _ACCELERATORS: Final = {
     "cpu_execution_accelerator": ("openvino",),
 }
 """What Triton's ONNX Runtime backend takes (src/onnxruntime.cc)."""
+
+_SERVED: Final = SERVING - {"kind"}
 
 _STRATEGY_FILE: Final = "batchstrategy.so"
 """Triton looks for it in the model's folder (src/backend_model.cc of core)."""
@@ -72,18 +74,12 @@ def session_parameters(settings: spec.OnnxRuntime) -> dict[str, str]:
     }
 
 
-def decoder_parameters(engine: DecoderSettings) -> dict[str, str]:
-    """Parameters of a Python stage that runs a decoder: cache, batching and threads."""
-    waiting = 2 * engine.slots if engine.max_waiting is None else engine.max_waiting
-    return {
-        "draft_tokens": str(engine.draft_tokens),
-        "intra_op_thread_count": str(engine.intra_op_thread_count),
-        "kv_cache_tokens": str(engine.kv_cache_tokens or 0),
-        "max_waiting": str(waiting),
-        "prefill_chunk": str(engine.prefill_chunk),
-        "slots": str(engine.slots),
-        "spinning": str(engine.spinning).lower(),
-    }
+def decoder_values(decoder: DecoderSettings) -> dict[str, Any]:
+    """Fields of `ServedSettings` that a spec says: cache, batching and threads."""
+    values = decoder.model_dump(include=_SERVED)
+    if decoder.max_waiting is None:
+        values["max_waiting"] = 2 * decoder.slots
+    return values
 
 
 def with_settings(

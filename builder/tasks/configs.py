@@ -1,6 +1,6 @@
 """The model configs of a task model's stages."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from builder.render.inputs import answered
 from builder.render.model_config import (
@@ -11,6 +11,7 @@ from builder.render.model_config import (
     Warmup,
 )
 from builder.render.settings import GRAPH_LEVELS, instances, session_parameters
+from builder.runtime.models.common.settings import Settings, to_parameters
 from builder.spec.task import TaskSpec
 from builder.spec.triton import DynamicBatching
 
@@ -27,7 +28,7 @@ def python_stage(
     outputs: Sequence[Tensor],
     *,
     count: int = 1,
-    parameters: Mapping[str, str] | None = None,
+    settings: Settings | None = None,
 ) -> ModelConfig:
     """A Python stage, on the CPU everywhere."""
     return ModelConfig(
@@ -38,7 +39,7 @@ def python_stage(
         outputs=tuple(outputs),
         instance_group=(InstanceGroup(count, "CPU"),),
         dynamic_batching=DynamicBatching(),
-        parameters=dict(parameters or {}),
+        parameters={} if settings is None else to_parameters(settings),
     )
 
 

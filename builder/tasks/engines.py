@@ -1,6 +1,5 @@
 """What runs a task's graphs in the server: configs, stages, files and parity of each engine."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,10 @@ from numpy.typing import NDArray
 
 from builder.errors import ExportError, SpecError
 from builder.render.model_config import ModelConfig
-from builder.spec.engines import OpenVino, Torch
+from builder.runtime.models.common.settings import from_parameters, to_parameters
+from builder.runtime.models.openvino_model.openvino_settings import OpenVinoSettings
+from builder.runtime.models.torch_model.torch_settings import TorchSettings
+from builder.spec.engines import OpenVino, Torch, TorchCompile
 from builder.spec.task import TaskSpec
 from builder.tasks.parity import Run
 from builder.tasks.task import Graph, Task
@@ -53,17 +55,18 @@ def engine_configs(task: Task, spec: TaskSpec) -> list[ModelConfig]:
         return configs
     if not any(config.backend == "onnxruntime" for config in configs):
         raise SpecError(f"engine: {model.engine} can't run {spec.task}; only onnxruntime can")
-    if model.engine == "openvino":
-        if spec.target != "cpu":
-            raise SpecError("engine: openvino is for target: cpu")
-        settings = model.openvino or OpenVino()
-        own = {"threads": str(settings.threads), "precision": settings.precision}
-        sizes = sorted({1, model.max_batch_size})
-    else:
-        own, sizes = _torch_parameters(task, spec)
-    own["index_limits"] = json.dumps(_index_limits(task))
+    if model.engine == "openvino" and spec.target != "cpu":
+        raise SpecError("engine: openvino is for target: cpu")
+    settings_of = _openvino_settings if model.engine == "openvino" else _torch_settings
+    # The stage warms up by itself: Triton's warmup would be one shape, and masked tokens only.
     return [
-        _on_engine(config, own, sizes, task.describe().buckets)
+        replace(
+            config,
+            backend="python",
+            parameters=to_parameters(settings_of(config, task, spec)),
+            graph_level=None,
+            warmup=(),
+        )
         if config.backend == "onnxruntime"
         else config
         for config in configs
@@ -79,31 +82,30 @@ def _index_limits(task: Task) -> dict[str, int]:
     return {name: int(rows) for name, rows in found.items() if rows}
 
 
-def _on_engine(
-    config: ModelConfig, own: Mapping[str, str], sizes: Sequence[int], buckets: Sequence[int]
-) -> ModelConfig:
-    parameters = {
-        **own,
-        "warmup_batch_sizes": json.dumps(list(sizes)),
-        "warmup_shapes": json.dumps(_shapes(config, buckets)),
-    }
-    # The stage warms up by itself: Triton's warmup would be one shape, and masked tokens only.
-    return replace(config, backend="python", parameters=parameters, graph_level=None, warmup=())
-
-
-def _shapes(config: ModelConfig, buckets: Sequence[int]) -> list[dict[str, list[int]]]:
+def _shapes(config: ModelConfig, buckets: Sequence[int]) -> tuple[dict[str, tuple[int, ...]], ...]:
     """Dims of every input, once for each bucket; the last dim that varies is the length."""
-    dims = {tensor.name: list(tensor.dims) for tensor in config.warmup[0].inputs}
+    dims = {tensor.name: tensor.dims for tensor in config.warmup[0].inputs}
     long = {tensor.name for tensor in config.inputs if tensor.dims and tensor.dims[-1] == -1}
     if not buckets or not long:
-        return [dims]
-    return [
-        {name: [*d[:-1], bucket] if name in long else d for name, d in dims.items()}
+        return (dims,)
+    return tuple(
+        {name: (*d[:-1], bucket) if name in long else d for name, d in dims.items()}
         for bucket in buckets
-    ]
+    )
 
 
-def _torch_parameters(task: Task, spec: TaskSpec) -> tuple[dict[str, str], list[int]]:
+def _openvino_settings(config: ModelConfig, task: Task, spec: TaskSpec) -> OpenVinoSettings:
+    settings = spec.model.openvino or OpenVino()
+    return OpenVinoSettings(
+        index_limits=_index_limits(task),
+        threads=settings.threads,
+        warmup_batch_sizes=tuple(sorted({1, spec.model.max_batch_size})),
+        warmup_shapes=_shapes(config, task.describe().buckets),
+        precision=settings.precision,
+    )
+
+
+def _torch_settings(config: ModelConfig, task: Task, spec: TaskSpec) -> TorchSettings:
     if not isinstance(task, Headed):
         raise SpecError(f"engine: torch can't run {spec.task}; use onnxruntime")
     if spec.checkpoint.trust_remote_code:
@@ -111,25 +113,31 @@ def _torch_parameters(task: Task, spec: TaskSpec) -> tuple[dict[str, str], list[
             "engine: torch can't run a checkpoint with code of its own (trust_remote_code); use "
             "onnxruntime"
         )
-    most, settings = spec.model.max_batch_size, spec.model.torch or Torch()
+    settings = spec.model.torch or Torch()
     compiled = settings.compile
-    parameters = {
-        "auto_class": task.auto_class.__name__,
-        "head": task.head,
-        "head_parameters": json.dumps(dict(task.head_parameters())),
-        "threads": str(settings.threads),
-        "attention": settings.attention,
-        "compile_mode": compiled.mode if compiled else "",
-        "dynamic": str(compiled.dynamic if compiled else True).lower(),
-        "freeze": str(compiled.freeze if compiled else False).lower(),
-    }
+    return TorchSettings(
+        index_limits=_index_limits(task),
+        threads=settings.threads,
+        warmup_batch_sizes=_compiled_sizes(compiled, spec.model.max_batch_size),
+        warmup_shapes=_shapes(config, task.describe().buckets),
+        auto_class=task.auto_class.__name__,
+        head=task.head,
+        head_parameters=dict(task.head_parameters()),
+        attention=settings.attention,
+        compile_mode=compiled.mode if compiled else "",
+        dynamic=compiled.dynamic if compiled else True,
+        freeze=compiled.freeze if compiled else False,
+    )
+
+
+def _compiled_sizes(compiled: TorchCompile | None, most: int) -> tuple[int, ...]:
     if compiled is None:
-        return parameters, [1]
+        return (1,)
     if compiled.dynamic:
         # torch compiles a size of one apart from all the others.
-        return parameters, sorted({1, min(2, most), most})
+        return tuple(sorted({1, min(2, most), most}))
     powers = [2**exponent for exponent in range(most.bit_length()) if 2**exponent < most]
-    return parameters, compiled.batch_sizes or [*powers, most]
+    return tuple(compiled.batch_sizes or [*powers, most])
 
 
 def engine_stages(task: Task, spec: TaskSpec) -> dict[str, str]:
@@ -184,12 +192,11 @@ def openvino_run(path: Path, settings: OpenVino) -> Run:
 def torch_run(folder: Path, config: ModelConfig) -> Run:
     """Runs a saved checkpoint as the served stage does, compiled where that is."""
     from builder.runtime.models.torch_model.runner import (  # noqa: PLC0415 - sets compilers up
-        Settings,
         TorchRunner,
     )
 
     outputs = [tensor.name for tensor in config.outputs]
-    runner = TorchRunner(folder, Settings.of(config.parameters, outputs))
+    runner = TorchRunner(folder, from_parameters(TorchSettings, config.parameters), outputs)
 
     def run(inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         return runner.run({name: np.ascontiguousarray(array) for name, array in inputs.items()})

@@ -8,6 +8,7 @@ from transformers import AutoModelForMaskedLM
 from builder.checkpoint.files import CheckpointFiles
 from builder.errors import CheckpointError
 from builder.render.model_config import Tensor
+from builder.runtime.models.fill.fill_settings import FillSettings
 from builder.spec.task import TaskSpec
 from builder.tasks.samples import TEXTS
 from builder.tasks.text import INPUT_IDS, Row, TextTask
@@ -52,19 +53,19 @@ class FillMask(TextTask):
             Tensor("SEQUENCES", "STRING", dims),
         )
 
-    def post_parameters(self) -> Mapping[str, str]:
+    def post_settings(self) -> FillSettings:
         """The mask, and how tokens become text."""
         tokenizer = self.hf_tokenizer
         # transformers leaves byte-level BPE alone even where a tokenizer asks for the clean-up.
         bpe = type(tokenizer.backend_tokenizer.model).__name__ == "BPE"
         clean = bool(tokenizer.clean_up_tokenization_spaces) and not bpe
-        return {
-            "top_k": str(self._top_k()),
-            "mask_token": str(tokenizer.mask_token),
-            "mask_token_id": str(self.mask_token_id),
-            "pad_token_id": str(self.pad_token_id),
-            "clean_up_spaces": str(clean).lower(),
-        }
+        return FillSettings(
+            top_k=self._top_k(),
+            mask_token=str(tokenizer.mask_token),
+            mask_token_id=self.mask_token_id,
+            pad_token_id=self.pad_token_id,
+            clean_up_spaces=clean,
+        )
 
     def head_parameters(self) -> Mapping[str, Any]:
         """Where the model is read."""

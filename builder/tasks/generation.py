@@ -1,8 +1,7 @@
 """What tasks that generate text share: end tokens, limits, requirements."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from builder.checkpoint.files import CheckpointFiles
@@ -10,6 +9,7 @@ from builder.errors import CheckpointError, SpecError
 from builder.render.model_config import InstanceGroup, ModelConfig
 from builder.render.settings import device
 from builder.runtime.models.seq2seq.rules import Rules
+from builder.runtime.models.seq2seq.seq2seq_settings import Seq2SeqSettings
 from builder.spec.generation import Generation
 from builder.spec.models import Tolerance, Verify
 from builder.spec.task import TaskSpec
@@ -111,10 +111,10 @@ def answer_limits(spec: TaskSpec, positions: int | None, source: str) -> tuple[i
     return answer, min(settings.default_max_tokens, answer)
 
 
-def answer_parameters(
+def answer_settings(
     limits: tuple[int, int], rules: Rules, pad_token_id: int, settings: Generation
-) -> dict[str, str]:
-    """Parameters of the `seq2seq` stage.
+) -> Seq2SeqSettings:
+    """Settings of the `seq2seq` stage.
 
     Args:
         limits: What `answer_limits` gives.
@@ -122,13 +122,13 @@ def answer_parameters(
         pad_token_id: What short answers of a batch are padded with.
         settings: What the spec says of generation.
     """
-    return {
-        "default_max_tokens": str(limits[1]),
-        "intra_op_thread_count": str(settings.intra_op_thread_count),
-        "max_tokens": str(limits[0]),
-        "pad_token_id": str(pad_token_id),
-        "rules": json.dumps(asdict(rules)),
-    }
+    return Seq2SeqSettings(
+        default_max_tokens=limits[1],
+        intra_op_thread_count=settings.intra_op_thread_count,
+        max_tokens=limits[0],
+        pad_token_id=pad_token_id,
+        rules=rules,
+    )
 
 
 def generation_config(files: CheckpointFiles) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from builder.targets import runtime_requirements
 from builder.tasks.configs import ensemble, graph_stage, python_stage, same
 from builder.tasks.pictures import IMAGE, Colours, read_preparation
 from builder.tasks.task import Description, Graph, Origin, Sample
-from builder.tasks.text_classification import classify_answer, classify_parameters
+from builder.tasks.text_classification import classify_answer, classify_settings
 
 _TOP_K = 5
 
@@ -83,7 +83,7 @@ class ImageClassification:
                 batch,
                 (IMAGE,),
                 (pixels,),
-                parameters=self.preparation.parameters(spec.max_image_pixels),
+                settings=self.preparation.settings(spec.max_image_pixels),
             ),
             graph_stage(spec, names[1], (pixels,), (self.raw,)),
             python_stage(
@@ -91,7 +91,7 @@ class ImageClassification:
                 batch,
                 (self.raw,),
                 self.answer,
-                parameters=classify_parameters(self.files.config, self._top_k()),
+                settings=classify_settings(self.files.config, self._top_k()),
             ),
             ensemble(
                 spec.name,

@@ -15,6 +15,7 @@ from builder.checkpoint.files import CheckpointFiles
 from builder.checkpoint.hub import checkpoint_errors
 from builder.errors import CheckpointError
 from builder.render.model_config import Tensor
+from builder.runtime.models.pixels.pixels_settings import PixelsSettings
 from builder.runtime.models.pixels.resize import Sizes, fit
 from builder.runtime.models.preprocess.image import decode
 from builder.verify.pictures import sample_pictures
@@ -48,18 +49,9 @@ class Preparation:
         """What the graph takes."""
         return Tensor("pixels", "UINT8", (self.sizes.height, self.sizes.width, 3))
 
-    def parameters(self, max_pixels: int | None) -> dict[str, str]:
-        """Parameters of the stage `pixels`."""
-        sizes = self.sizes
-        return {
-            "height": str(sizes.height),
-            "width": str(sizes.width),
-            "shortest": str(sizes.shortest),
-            "resized_height": str(sizes.resized[0]),
-            "resized_width": str(sizes.resized[1]),
-            "resample": str(sizes.resample),
-            "max_image_pixels": str(max_pixels or DEFAULT_MAX_PIXELS),
-        }
+    def settings(self, max_pixels: int | None) -> PixelsSettings:
+        """Settings of the stage `pixels`."""
+        return PixelsSettings(**vars(self.sizes), max_image_pixels=max_pixels or DEFAULT_MAX_PIXELS)
 
     def values(self, image: Image.Image) -> torch.Tensor:
         """What the checkpoint's own processor makes of a picture: fp32 [1, 3, H, W]."""

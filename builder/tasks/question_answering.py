@@ -1,6 +1,6 @@
 """Extractive question answering: a span of the context."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from transformers import AutoModelForQuestionAnswering
 from builder.checkpoint.files import CheckpointFiles
 from builder.errors import CheckpointError, SpecError
 from builder.render.model_config import Tensor
+from builder.runtime.models.answer.answer_settings import AnswerSettings
+from builder.runtime.models.tokenize.tokenize_settings import WindowSettings
 from builder.runtime.models.tokenize.windows import WindowEncoder
 from builder.spec.answers import Answers
 from builder.spec.task import TaskSpec
@@ -75,23 +77,20 @@ class QuestionAnswering(TextTask):
             Tensor("END", "INT32", dims),
         )
 
-    def tokenize_parameters(self) -> Mapping[str, str]:
+    def tokenize_settings(self) -> WindowSettings:
         """Buckets and windows."""
-        cls = self.hf_tokenizer.cls_token_id
-        return {
-            **super().tokenize_parameters(),
-            "window_stride": str(self.stride),
-            "max_windows": str(self.allowed.max_windows),
-            "cls_token_id": "" if cls is None else str(cls),
-        }
+        return WindowSettings(
+            **vars(super().tokenize_settings()),
+            window_stride=self.stride,
+            max_windows=self.allowed.max_windows,
+            cls_token_id=self.hf_tokenizer.cls_token_id,
+        )
 
-    def post_parameters(self) -> Mapping[str, str]:
+    def post_settings(self) -> AnswerSettings:
         """Which answers are allowed."""
-        return {
-            "top_k": str(self.spec.top_k or 1),
-            "max_answer_tokens": str(self.allowed.max_answer_tokens),
-            "impossible": str(self.allowed.impossible).lower(),
-        }
+        return AnswerSettings(
+            self.spec.top_k or 1, self.allowed.max_answer_tokens, self.allowed.impossible
+        )
 
     def _warmup_dims(self) -> tuple[int, ...]:
         return (1, self.buckets[0])

@@ -16,6 +16,7 @@ from builder.checkpoint.hub import checkpoint_errors
 from builder.errors import CheckpointError
 from builder.recipe import VERSION
 from builder.render.model_config import EnsembleStep, ModelConfig, Tensor
+from builder.runtime.models.log_mel.log_mel_settings import LogMelSettings
 from builder.runtime.models.log_mel.spectrogram import LogMel
 from builder.runtime.models.seq2seq.rules import Rules
 from builder.runtime.models.seq2seq.steps import CachedDecoder
@@ -25,7 +26,7 @@ from builder.targets import runtime_requirements
 from builder.tasks.configs import ensemble, graph_stage, python_stage, same
 from builder.tasks.generation import (
     answer_limits,
-    answer_parameters,
+    answer_settings,
     generation_config,
     generation_of,
     on_device,
@@ -114,20 +115,20 @@ class SpeechRecognition:
             )
         with checkpoint_errors(files.source):
             extractor = WhisperFeatureExtractor.from_pretrained(files.source, **files.options)
-        self.log_mel = LogMel(
-            filters=np.asarray(extractor.mel_filters, dtype=np.float64),
+        settings = LogMelSettings(
             n_fft=int(extractor.n_fft),
             hop_length=int(extractor.hop_length),
             sampling_rate=int(extractor.sampling_rate),
             samples=int(extractor.n_samples),
         )
+        self.log_mel = LogMel(np.asarray(extractor.mel_filters, dtype=np.float64), settings)
         self.rules = _opening(files, rules_of(files, self.tokenizer))
         opening = len(self.rules.start) + bool(self.rules.detect) + len(self.rules.follow)
         positions = int(files.config.max_target_positions) - opening
         self.limits = answer_limits(spec, positions, files.source)
         mels, frames = (
             self.log_mel.filters.shape[1],
-            self.log_mel.samples // self.log_mel.hop_length,
+            settings.samples // settings.hop_length,
         )
         self.features = Tensor("input_features", "FP32", (mels, frames))
         width = int(files.config.d_model)
@@ -165,7 +166,7 @@ class SpeechRecognition:
 
     def configs(self) -> list[ModelConfig]:
         """Every model config, the ensemble last."""
-        spec, batch, log_mel = self.spec, self.spec.model.max_batch_size, self.log_mel
+        spec, batch = self.spec, self.spec.model.max_batch_size
         names = [self._name(stage) for stage in ("log_mel", "model", "seq2seq")]
         read = (self.states, *OPTIONS)
         text = {**same(*ANSWER), ANSWER[0].name: TEXT.name}
@@ -175,12 +176,7 @@ class SpeechRecognition:
                 batch,
                 (AUDIO,),
                 (self.features,),
-                parameters={
-                    "hop_length": str(log_mel.hop_length),
-                    "n_fft": str(log_mel.n_fft),
-                    "samples": str(log_mel.samples),
-                    "sampling_rate": str(log_mel.sampling_rate),
-                },
+                settings=self.log_mel.settings,
             ),
             graph_stage(spec, names[1], (self.features,), (self.states,)),
             python_stage(
@@ -188,9 +184,7 @@ class SpeechRecognition:
                 batch,
                 read,
                 ANSWER,
-                parameters=answer_parameters(
-                    self.limits, self.rules, self.rules.end[0], self.settings
-                ),
+                settings=answer_settings(self.limits, self.rules, self.rules.end[0], self.settings),
             ),
             ensemble(
                 spec.name,
@@ -219,7 +213,8 @@ class SpeechRecognition:
 
     def _spectrograms(self) -> list[torch.Tensor]:
         """fp32 [1, mels, frames] of silence, a tone and noise."""
-        time = np.arange(self.log_mel.samples) / self.log_mel.sampling_rate
+        settings = self.log_mel.settings
+        time = np.arange(settings.samples) / settings.sampling_rate
         noise = np.random.default_rng(0).normal(size=time.size // 2)
         sounds = (np.zeros(1), np.sin(2760.0 * time) * 0.3, noise * 0.1)
         return [torch.from_numpy(self.log_mel(sound.astype(np.float32)))[None] for sound in sounds]

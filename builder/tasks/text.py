@@ -15,7 +15,10 @@ from builder.checkpoint.files import CheckpointFiles
 from builder.errors import CheckpointError, SpecError
 from builder.recipe import VERSION
 from builder.render.model_config import EnsembleStep, ModelConfig, Tensor
+from builder.runtime.models.common.settings import Settings
+from builder.runtime.models.join.join_settings import JoinSettings
 from builder.runtime.models.tokenize.texts import TextEncoder
+from builder.runtime.models.tokenize.tokenize_settings import TokenizeSettings
 from builder.runtime.models.torch_model.heads import served_module
 from builder.spec.task import TaskSpec
 from builder.targets import runtime_requirements
@@ -146,17 +149,13 @@ class TextTask:
         """The ensemble's outputs."""
         raise NotImplementedError
 
-    def post_parameters(self) -> Mapping[str, str]:
-        """Parameters of the stage behind the graph."""
-        return {}
+    def post_settings(self) -> Settings | None:
+        """Settings of the stage behind the graph; None: it has none."""
+        return None
 
-    def tokenize_parameters(self) -> Mapping[str, str]:
-        """Parameters of the tokenizer stage."""
-        return {
-            "long_text": self.spec.long_text,
-            "pad_token_id": str(self.pad_token_id),
-            "sequence_buckets": ",".join(str(bucket) for bucket in self.buckets),
-        }
+    def tokenize_settings(self) -> TokenizeSettings:
+        """Settings of the tokenizer stage."""
+        return TokenizeSettings(self.spec.long_text, self.pad_token_id, tuple(self.buckets))
 
     def head_parameters(self) -> Mapping[str, Any]:
         """Arguments of the head."""
@@ -223,7 +222,7 @@ class TextTask:
             self.inputs,
             self.raws if joined else made,
             count=spec.tokenizers,
-            parameters=self._join_parameters() if joined else self.tokenize_parameters(),
+            settings=self._join_settings() if joined else self.tokenize_settings(),
         )
         models = [first, graph]
         steps = [EnsembleStep(first.name, same(*first.inputs), same(*first.outputs))]
@@ -233,7 +232,7 @@ class TextTask:
             name, read = self._name(self.post_stage), (*self.raws, *self.post_tokens)
             read = (*read, *self.post_texts, *self.options)
             models.append(
-                python_stage(name, batch, read, self.answer(), parameters=self.post_parameters())
+                python_stage(name, batch, read, self.answer(), settings=self.post_settings())
             )
             steps.append(EnsembleStep(name, same(*read), same(*self.answer())))
         else:
@@ -243,16 +242,16 @@ class TextTask:
         read = (*self.inputs, *self.options)
         return [*models, ensemble(spec.name, batch, read, self.answer(), steps)]
 
-    def _join_parameters(self) -> Mapping[str, str]:
-        return {
-            **self.tokenize_parameters(),
-            "batch_tokens": str(_BATCH_TOKENS),
-            "model": self._name("model"),
-            "model_version": VERSION,
-            "model_inputs": ",".join(tensor.name for tensor in self.tokens),
-            "model_max_batch_size": str(self.spec.model.max_batch_size),
-            "model_outputs": ",".join(tensor.name for tensor in self.raws),
-        }
+    def _join_settings(self) -> JoinSettings:
+        return JoinSettings(
+            **vars(self.tokenize_settings()),
+            batch_tokens=_BATCH_TOKENS,
+            model=self._name("model"),
+            model_version=int(VERSION),
+            model_inputs=tuple(tensor.name for tensor in self.tokens),
+            model_max_batch_size=self.spec.model.max_batch_size,
+            model_outputs=tuple(tensor.name for tensor in self.raws),
+        )
 
     def _warmup_dims(self) -> tuple[int, ...]:
         return (self.buckets[0],)

@@ -1,6 +1,5 @@
 """Text to text: an encoder-decoder checkpoint (T5, BART, Marian ...)."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,13 @@ from builder.checkpoint.files import CheckpointFiles
 from builder.errors import CheckpointError, SpecError
 from builder.render.model_config import ModelConfig, Tensor
 from builder.runtime.models.seq2seq.rules import Rules
+from builder.runtime.models.seq2seq.seq2seq_settings import Seq2SeqSettings
 from builder.runtime.models.seq2seq.steps import CachedDecoder
 from builder.spec.releases import OnnxLimits
 from builder.spec.task import TaskSpec
 from builder.tasks.generation import (
     answer_limits,
-    answer_parameters,
+    answer_settings,
     end_tokens,
     generation_config,
     generation_of,
@@ -144,9 +144,9 @@ class Text2Text(TextTask):
         """The encoder."""
         return EncoderStates(model).eval()
 
-    def post_parameters(self) -> Mapping[str, str]:
+    def post_settings(self) -> Seq2SeqSettings:
         """Limits and rules."""
-        return answer_parameters(self.limits, self.rules, self.pad_token_id, self.settings)
+        return answer_settings(self.limits, self.rules, self.pad_token_id, self.settings)
 
     def configs(self) -> list[ModelConfig]:
         """Every model config, the ensemble last."""

@@ -1,7 +1,5 @@
 """Text classifiers: labels and scores, the best first."""
 
-import json
-from collections.abc import Mapping
 from typing import Any
 
 from transformers import AutoModelForSequenceClassification
@@ -9,18 +7,19 @@ from transformers import AutoModelForSequenceClassification
 from builder.checkpoint.files import CheckpointFiles
 from builder.errors import CheckpointError
 from builder.render.model_config import Tensor
+from builder.runtime.models.classify.classify_settings import ClassifySettings
 from builder.spec.task import TaskSpec
 from builder.tasks.samples import TEXTS
 from builder.tasks.text import TEXT, TEXT_PAIR, TextTask
 
 
-def label_names(config: Any) -> list[str]:
+def label_names(config: Any) -> tuple[str, ...]:
     """Label of each logit, as a config names them."""
-    return [str(config.id2label[index]) for index in range(config.num_labels)]
+    return tuple(str(config.id2label[index]) for index in range(config.num_labels))
 
 
-def classify_parameters(config: Any, top_k: int) -> dict[str, str]:
-    """Parameters of the stage `classify`; the function is that of transformers' pipelines."""
+def classify_settings(config: Any, top_k: int) -> ClassifySettings:
+    """Settings of the stage `classify`; the function is that of transformers' pipelines."""
     labels = label_names(config)
     if config.problem_type == "regression":
         function = "none"
@@ -28,11 +27,7 @@ def classify_parameters(config: Any, top_k: int) -> dict[str, str]:
         function = "sigmoid"
     else:
         function = "softmax"
-    return {
-        "labels": json.dumps(labels, ensure_ascii=False),
-        "function": function,
-        "top_k": str(top_k),
-    }
+    return ClassifySettings(labels, function, top_k)
 
 
 def classify_answer(config: Any, top_k: int) -> tuple[Tensor, ...]:
@@ -76,6 +71,6 @@ class TextClassification(TextTask):
         """Labels and scores."""
         return classify_answer(self.files.config, self._top_k())
 
-    def post_parameters(self) -> Mapping[str, str]:
+    def post_settings(self) -> ClassifySettings:
         """Labels and the function over their logits."""
-        return classify_parameters(self.files.config, self._top_k())
+        return classify_settings(self.files.config, self._top_k())

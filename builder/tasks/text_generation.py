@@ -16,9 +16,11 @@ from builder.export.decoder import DTYPES, at_precision, export_step
 from builder.recipe import VERSION
 from builder.render.generation import ANSWER, REQUEST_OPTIONS
 from builder.render.model_config import InstanceGroup, ModelConfig, Tensor
-from builder.render.settings import decoder_parameters, device
+from builder.render.settings import decoder_values, device
+from builder.runtime.models.common.settings import to_parameters
 from builder.runtime.models.generate.chat import ChatTemplate
 from builder.runtime.models.language.decoder import Decoder
+from builder.runtime.models.language.language_settings import ServedSettings
 from builder.runtime.models.language.session import SessionSettings
 from builder.spec.releases import OnnxLimits
 from builder.spec.task import TaskSpec
@@ -135,13 +137,15 @@ class TextGeneration:
                 outputs=OUTPUTS,
                 instance_group=(InstanceGroup(1, device(settings.kind, self.spec.target)),),
                 decoupled=True,
-                parameters={
-                    **decoder_parameters(settings),
-                    "default_max_tokens": str(limits.default_answer),
-                    "end_token_ids": ",".join(str(token) for token in self.end_tokens),
-                    "max_sequence_length": str(limits.sequence),
-                    "max_tokens": str(limits.answer),
-                },
+                parameters=to_parameters(
+                    ServedSettings(
+                        **decoder_values(settings),
+                        default_max_tokens=limits.default_answer,
+                        end_token_ids=self.end_tokens,
+                        max_sequence_length=limits.sequence,
+                        max_tokens=limits.answer,
+                    )
+                ),
             )
         ]
 

@@ -1,11 +1,9 @@
 """Token classifiers: entities with their characters."""
 
-import json
-from collections.abc import Mapping
-
 from transformers import AutoModelForTokenClassification
 
 from builder.render.model_config import Tensor
+from builder.runtime.models.entities.entities_settings import EntitiesSettings
 from builder.spec.answers import Entities
 from builder.tasks.text import INPUT_IDS, OFFSETS, TEXT, TextTask
 from builder.tasks.text_classification import label_names
@@ -36,12 +34,12 @@ class TokenClassification(TextTask):
             Tensor("ENDS", "INT32", (-1,)),
         )
 
-    def post_parameters(self) -> Mapping[str, str]:
+    def post_settings(self) -> EntitiesSettings:
         """Labels and how tokens are joined."""
-        options, unknown = self.spec.entities or Entities(), self.hf_tokenizer.unk_token_id
-        return {
-            "labels": json.dumps(label_names(self.files.config), ensure_ascii=False),
-            "aggregation": options.aggregation,
-            "ignored_labels": json.dumps(options.ignored_labels, ensure_ascii=False),
-            "unk_token_id": "" if unknown is None else str(unknown),
-        }
+        options = self.spec.entities or Entities()
+        return EntitiesSettings(
+            labels=label_names(self.files.config),
+            aggregation=options.aggregation,
+            ignored_labels=tuple(options.ignored_labels),
+            unk_token_id=self.hf_tokenizer.unk_token_id,
+        )

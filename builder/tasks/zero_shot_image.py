@@ -14,6 +14,7 @@ from builder.checkpoint.files import CheckpointFiles
 from builder.errors import CheckpointError
 from builder.recipe import VERSION
 from builder.render.model_config import EnsembleStep, ModelConfig, Tensor
+from builder.runtime.models.match.match_settings import MatchSettings
 from builder.runtime.models.tokenize.texts import TextEncoder
 from builder.spec.answers import ZeroShot
 from builder.spec.task import TaskSpec
@@ -134,7 +135,7 @@ class ZeroShotImage:
                 batch,
                 (IMAGE,),
                 (pixels,),
-                parameters=self.preparation.parameters(spec.max_image_pixels),
+                settings=self.preparation.settings(spec.max_image_pixels),
             ),
             graph_stage(spec, names["image_model"], (pixels,), (self.image_embeds,)),
             graph_stage(spec, names["text_model"], TOKENS, (self.text_embeds,), (self.buckets[0],)),
@@ -143,15 +144,15 @@ class ZeroShotImage:
                 batch,
                 (self.image_embeds, *asked),
                 (SCORES,),
-                parameters={
-                    "cached_labels": str(self.options.cached_labels),
-                    "long_text": spec.long_text,
-                    "pad_token_id": str(self.pad_token_id),
-                    "sequence_buckets": ",".join(map(str, self.buckets)),
-                    "template": self.options.template,
-                    "text_batch": str(batch),
-                    "text_model": names["text_model"],
-                },
+                settings=MatchSettings(
+                    long_text=spec.long_text,
+                    pad_token_id=self.pad_token_id,
+                    sequence_buckets=tuple(self.buckets),
+                    cached_labels=self.options.cached_labels,
+                    template=self.options.template,
+                    text_batch=batch,
+                    text_model=names["text_model"],
+                ),
             ),
             ensemble(
                 spec.name,

@@ -48,12 +48,12 @@ def test_classification_scores(tmp_path: Path, problem: str | None, names: Any) 
     made = kind(folder, "text-classification")
     (graph,) = made.graphs()
     reference = pipeline("text-classification", model=str(folder))
-    parameters = made.post_parameters()
+    settings = made.post_settings()
     texts = [text for text in TEXTS if len(text) < 300]
     (raw,) = run(graph, made.encoder().tensors(texts))
-    found = scores(raw, parameters["function"])
-    places, values_ = ranked(found, int(parameters["top_k"]))
-    known = json.loads(parameters["labels"])
+    found = scores(raw, settings.function)
+    places, values_ = ranked(found, settings.top_k)
+    known = settings.labels
     for row, text in enumerate(texts):
         wanted = {entry["label"]: entry["score"] for entry in reference(text, top_k=None)}
         assert [known[place] for place in places[row]] == sorted(wanted, key=lambda n: -wanted[n])
@@ -85,14 +85,13 @@ def test_entities(checkpoint: Any, family: str, strategy: str) -> None:
     folder = checkpoint(f"{family} token-classification")
     made = kind(folder, "token-classification", entities={"aggregation": strategy})
     (graph,) = made.graphs()
-    parameters = made.post_parameters()
-    unknown = parameters["unk_token_id"]
+    settings = made.post_settings()
     aggregator = Aggregator(
         Tokenizer.from_str(made.hf_tokenizer.backend_tokenizer.to_str()),
-        json.loads(parameters["labels"]),
-        parameters["aggregation"],
-        json.loads(parameters["ignored_labels"]),
-        int(unknown) if unknown else None,
+        settings.labels,
+        settings.aggregation,
+        settings.ignored_labels,
+        settings.unk_token_id,
     )
     reference = pipeline("token-classification", model=str(folder), aggregation_strategy=strategy)
     texts = [
@@ -137,7 +136,7 @@ def test_fill_mask(checkpoint: Any, family: str) -> None:
     reference = pipeline("fill-mask", model=str(folder), top_k=7)
     mask = made.hf_tokenizer.mask_token
     tokenizer = Tokenizer.from_str(made.hf_tokenizer.backend_tokenizer.to_str())
-    clean = made.post_parameters()["clean_up_spaces"] == "true"
+    clean = made.post_settings().clean_up_spaces
     texts = [f"Berlin is the {mask} of Germany , isn ' t it ?", f"{mask}", f"{TEXTS[2]} {mask}."]
     tensors = made.encoder().tensors(texts)
     (raw,) = run(graph, tensors)

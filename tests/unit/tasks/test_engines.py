@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from builder.errors import ParityError
-from builder.runtime.models.common.settings import WarmUp
-from builder.runtime.models.torch_model.runner import Settings, TorchRunner
+from builder.runtime.models.common.settings import WarmUp, from_parameters
+from builder.runtime.models.torch_model.runner import TorchRunner
+from builder.runtime.models.torch_model.torch_settings import TorchSettings
 from builder.spec.engines import OpenVino
 from builder.spec.releases import onnx_limits
 from builder.tasks.engines import engine_configs, openvino_run, save_checkpoint, torch_run
@@ -85,7 +86,7 @@ def test_a_batch_is_filled_up_to_a_compiled_size_and_cut_again(
     )
     (graph,) = made.graphs()
     save_checkpoint(graph, tmp_path)
-    runner = TorchRunner(tmp_path, Settings.of(config.parameters, ["logits"]))
+    runner = TorchRunner(tmp_path, from_parameters(TorchSettings, config.parameters), ["logits"])
     sizes = []
     compiled = runner._module
 
@@ -111,7 +112,9 @@ def test_frozen_weights_are_constants_and_no_graph_is_shared(
         made, config = on_torch(folder, "text-classification", compile={"freeze": freeze})
         (graph,) = made.graphs()
         save_checkpoint(graph, tmp_path)
-        runner = TorchRunner(tmp_path, Settings.of(config.parameters, ["logits"]))
+        runner = TorchRunner(
+            tmp_path, from_parameters(TorchSettings, config.parameters), ["logits"]
+        )
         inputs = next(iter(graph.samples())).inputs
         before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
         runner.warm_up([inputs])
@@ -125,12 +128,9 @@ def test_frozen_weights_are_constants_and_no_graph_is_shared(
 def test_every_bucket_and_batch_size_is_warmed_up(checkpoint: Any) -> None:
     folder = checkpoint("bert question-answering")
     _, config = on_torch(folder, "question-answering", compile={})
-    warm_up = WarmUp.of(
-        {
-            "parameters": {k: {"string_value": v} for k, v in config.parameters.items()},
-            "input": [{"name": t.name, "data_type": f"TYPE_{t.data_type}"} for t in config.inputs],
-        }
-    )
+    settings = from_parameters(TorchSettings, config.parameters)
+    inputs = [{"name": t.name, "data_type": f"TYPE_{t.data_type}"} for t in config.inputs]
+    warm_up = WarmUp.of(settings, {"input": inputs})
     batches = warm_up.batches()
     shapes = {batch["input_ids"].shape for batch in batches}
     assert shapes == {(b, 1, s) for b in (1, 2, 4) for s in (16, 32, 64, 128)}

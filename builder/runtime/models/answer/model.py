@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from ..common.settings import config_values
+from ..common.settings import read_settings
+from .answer_settings import AnswerSettings
 from .spans import answers
 
 
@@ -16,10 +17,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Read the settings from the model config's parameters."""
         config = json.loads(args["model_config"])
-        value = config_values(config)
-        self._top_k = int(value["top_k"])
-        self._max_tokens = int(value["max_answer_tokens"])
-        self._impossible = value["impossible"] == "true"
+        self._settings = read_settings(AnswerSettings, config)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request."""
@@ -30,7 +28,7 @@ class TritonPythonModel:
         contexts, *rest = (
             pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in names
         )
-        shape = (len(contexts), self._top_k)
+        shape = (len(contexts), self._settings.top_k)
         found: dict[str, Any] = {
             "ANSWER": np.full(shape, b"", dtype=object),
             "SCORE": np.zeros(shape, dtype=np.float32),
@@ -41,9 +39,9 @@ class TritonPythonModel:
             spans = answers(
                 context.decode("utf-8"),
                 *row,
-                top_k=self._top_k,
-                max_tokens=self._max_tokens,
-                impossible=self._impossible,
+                top_k=self._settings.top_k,
+                max_tokens=self._settings.max_answer_tokens,
+                impossible=self._settings.impossible,
             )
             for place, span in enumerate(spans):
                 found["ANSWER"][index, place] = span.text.encode()

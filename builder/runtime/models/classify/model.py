@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from ..common.settings import config_values
+from ..common.settings import read_settings
+from .classify_settings import ClassifySettings
 from .scores import ranked, scores
 
 
@@ -16,11 +17,9 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Read the labels from the model config's parameters."""
         config = json.loads(args["model_config"])
-        value = config_values(config)
-        labels = [label.encode() for label in json.loads(value["labels"])]
+        self._settings = read_settings(ClassifySettings, config)
+        labels = [label.encode() for label in self._settings.labels]
         self._labels = np.array(labels, dtype=object)
-        self._function = value["function"]
-        self._top_k = int(value["top_k"])
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request."""
@@ -28,7 +27,8 @@ class TritonPythonModel:
 
     def _answer(self, request: Any) -> Any:
         logits = pb_utils.get_input_tensor_by_name(request, "logits").as_numpy()
-        places, values = ranked(scores(logits, self._function), self._top_k)
+        settings = self._settings
+        places, values = ranked(scores(logits, settings.function), settings.top_k)
         return pb_utils.InferenceResponse(
             [
                 pb_utils.Tensor("LABELS", self._labels[places]),

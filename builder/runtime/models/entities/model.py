@@ -9,8 +9,9 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from tokenizers import Tokenizer
 
-from ..common.settings import config_values
+from ..common.settings import read_settings
 from .aggregate import Aggregator, Entity
+from .entities_settings import EntitiesSettings
 
 
 class TritonPythonModel:
@@ -19,14 +20,14 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Read the settings from the model config's parameters."""
         config = json.loads(args["model_config"])
-        value = config_values(config)
+        settings = read_settings(EntitiesSettings, config)
         folder = Path(args["model_repository"]) / args["model_version"]
         self._aggregator = Aggregator(
             Tokenizer.from_file(str(folder / "tokenizer.json")),
-            json.loads(value["labels"]),
-            value["aggregation"],
-            json.loads(value["ignored_labels"]),
-            int(value["unk_token_id"]) if value["unk_token_id"] else None,
+            settings.labels,
+            settings.aggregation,
+            settings.ignored_labels,
+            settings.unk_token_id,
         )
 
     def execute(self, requests: list[Any]) -> list[Any]:

@@ -9,8 +9,9 @@ import triton_python_backend_utils as pb_utils
 from tokenizers import Tokenizer
 
 from ..classify.scores import ranked, scores
-from ..common.settings import config_values
+from ..common.settings import read_settings
 from .decode import decoded
+from .fill_settings import FillSettings
 
 
 class TritonPythonModel:
@@ -19,14 +20,9 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Read the settings from the model config's parameters."""
         config = json.loads(args["model_config"])
-        value = config_values(config)
+        self._settings = read_settings(FillSettings, config)
         folder = Path(args["model_repository"]) / args["model_version"]
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._top_k = int(value["top_k"])
-        self._mask = int(value["mask_token_id"])
-        self._mask_token = value["mask_token"]
-        self._pad = int(value["pad_token_id"])
-        self._clean = value["clean_up_spaces"] == "true"
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request on its own; one bad request does not fail its batch."""
@@ -37,22 +33,22 @@ class TritonPythonModel:
             pb_utils.get_input_tensor_by_name(request, name).as_numpy()
             for name in ("input_ids", "logits")
         )
-        masks = (ids == self._mask).sum(axis=1)
+        settings = self._settings
+        masks = (ids == settings.mask_token_id).sum(axis=1)
         if (masks != 1).any():
             found = int(masks[masks != 1][0])
             count = f"{found} masks" if found else "no mask"
-            text = (
-                f"TEXT has {count}; write {self._mask_token} exactly once where a word is missing"
-            )
+            mask = settings.mask_token
+            text = f"TEXT has {count}; write {mask} exactly once where a word is missing"
             refusal = pb_utils.TritonError(text, pb_utils.TritonError.INVALID_ARG)
             return pb_utils.InferenceResponse(error=refusal)
-        places, values = ranked(scores(logits, "softmax"), self._top_k)
+        places, values = ranked(scores(logits, "softmax"), settings.top_k)
         tokens = np.empty(places.shape, dtype=object)
         sequences = np.empty(places.shape, dtype=object)
         for row, place in np.ndindex(places.shape):
             token = int(places[row, place])
-            filled = np.where(ids[row] == self._mask, token, ids[row])
-            filled = filled[filled != self._pad]
+            filled = np.where(ids[row] == settings.mask_token_id, token, ids[row])
+            filled = filled[filled != settings.pad_token_id]
             tokens[row, place] = self._text([token], skip_special=False)
             sequences[row, place] = self._text(filled.tolist(), skip_special=True)
         outputs = {
@@ -65,5 +61,5 @@ class TritonPythonModel:
 
     def _text(self, ids: list[int], *, skip_special: bool) -> bytes:
         return decoded(
-            self._tokenizer, ids, skip_special=skip_special, clean_up=self._clean
+            self._tokenizer, ids, skip_special=skip_special, clean_up=self._settings.clean_up_spaces
         ).encode()

@@ -16,9 +16,10 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from tokenizers import Tokenizer
 
-from ..common.settings import config_values, missing_input
+from ..common.settings import missing_input, read_settings
 from ..tokenize.texts import TextEncoder, TextError, decoded_texts, padded
 from .groups import groups
+from .join_settings import JoinSettings
 
 
 class TritonPythonModel:
@@ -27,22 +28,16 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Read tensors and settings from the model config."""
         config = json.loads(args["model_config"])
-        value = config_values(config)
+        settings = self._settings = read_settings(JoinSettings, config)
         folder = Path(args["model_repository"]) / args["model_version"]
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        buckets = [int(bucket) for bucket in value["sequence_buckets"].split(",")]
-        self._pad = int(value["pad_token_id"])
         self._encoder = TextEncoder(
-            tokenizer, buckets, self._pad, truncate=value["long_text"] == "truncate"
+            tokenizer,
+            settings.sequence_buckets,
+            settings.pad_token_id,
+            truncate=settings.truncate,
         )
-        self._longest = buckets[-1]
-        self._model = value["model"]
-        self._version = int(value["model_version"])
-        self._feeds = value["model_inputs"].split(",")
-        self._raws = value["model_outputs"].split(",")
         self._answers = [tensor["name"] for tensor in config["output"]]
-        self._most = int(value["model_max_batch_size"])
-        self._batch_tokens = int(value["batch_tokens"])
         self._inputs = [tensor["name"] for tensor in config["input"]]
 
     async def execute(self, requests: list[Any]) -> list[Any]:
@@ -62,7 +57,13 @@ class TritonPythonModel:
             return responses
         answers: list[Any] = [None] * len(rows)
         lengths = [len(row.ids) for row in rows]
-        batches = groups(lengths, self._longest, self._most, self._batch_tokens)
+        settings = self._settings
+        batches = groups(
+            lengths,
+            settings.sequence_buckets[-1],
+            settings.model_max_batch_size,
+            settings.batch_tokens,
+        )
         await asyncio.gather(*(self._ask(rows, *batch, answers) for batch in batches))
         for place, start, end in spans:
             responses[place] = self._response(answers[start:end])
@@ -80,21 +81,20 @@ class TritonPythonModel:
 
     async def _ask(self, rows: list[Any], places: list[int], width: int, answers: Any) -> None:
         """Run one batch; its rows, or what went wrong, go into `answers`."""
-        found = padded([rows[place] for place in places], width, self._pad)
+        settings, raws = self._settings, self._settings.model_outputs
+        found = padded([rows[place] for place in places], width, settings.pad_token_id)
         question = pb_utils.InferenceRequest(
-            model_name=self._model,
-            model_version=self._version,
-            requested_output_names=self._raws,
-            inputs=[pb_utils.Tensor(name, found[name]) for name in self._feeds],
+            model_name=settings.model,
+            model_version=settings.model_version,
+            requested_output_names=list(raws),
+            inputs=[pb_utils.Tensor(name, found[name]) for name in settings.model_inputs],
         )
         answer = await question.async_exec()
         if answer.has_error():
             for place in places:
                 answers[place] = answer.error().message()
             return
-        tensors = [
-            pb_utils.get_output_tensor_by_name(answer, name).as_numpy() for name in self._raws
-        ]
+        tensors = [pb_utils.get_output_tensor_by_name(answer, name).as_numpy() for name in raws]
         for row, place in enumerate(places):
             answers[place] = [tensor[row : row + 1] for tensor in tensors]
 

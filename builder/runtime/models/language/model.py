@@ -6,7 +6,10 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
+from ..common.settings import read_settings
+from ..preprocess.grids import parse_grids
 from .generation import Generation
+from .language_settings import LanguageSettings
 from .options import OptionError
 from .positions import build_sequence
 from .request import read_options
@@ -38,19 +41,20 @@ class TritonPythonModel(EngineModel):
     def initialize(self, args: dict[str, str]) -> None:
         """Start the engine; read what the visual tokens are."""
         super().initialize(args)
-        value = self.parameters
-        self._grids = value["grids"].split(",")
-        self._pruned = value["prune"] == "before_vision"
-        self._kept_tokens = int(value["kept_tokens"])
-        self._image_token = int(value["image_token_id"])
+        settings = read_settings(LanguageSettings, self.config)
+        self._grids = parse_grids(settings.grids)
+        self._pruned = settings.prune == "before_vision"
+        self._kept_tokens = settings.kept_tokens
+        self._image_token = settings.image_token_id
 
     def _grid(self, relevance: NDArray[np.float32], pictures: int) -> tuple[int, int]:
         """Token cells (rows, cols) of each picture, of a map with one below the other."""
         rows, cols = relevance.shape
-        if rows % pictures or f"{rows // pictures}x{cols}" not in self._grids:
+        if rows % pictures or (rows // pictures, cols) not in self._grids:
+            known = " or ".join(f"{rows}x{cols}" for rows, cols in self._grids)
             raise ValueError(
                 f"relevance_map is {rows}x{cols} for {pictures} image placeholders; this "
-                f"pipeline has grids of {' or '.join(self._grids)}"
+                f"pipeline has grids of {known}"
             )
         return rows // pictures, cols
 

@@ -7,6 +7,7 @@ import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
 from .batcher import BatcherSettings
+from .language_settings import ServedSettings
 from .options import GenerationOptions, OptionError, decode_stop
 from .session import SessionSettings, instance_device
 
@@ -54,20 +55,20 @@ def read_options(request: Any, default_tokens: int, visual_tokens: int = 0) -> G
     )
 
 
-def batcher_settings(value: dict[str, str]) -> BatcherSettings:
+def batcher_settings(settings: ServedSettings) -> BatcherSettings:
     """How to schedule, by the parameters of the model config."""
     return BatcherSettings(
-        slots=int(value["slots"]),
-        max_waiting=int(value["max_waiting"]),
-        prefill_chunk=int(value["prefill_chunk"]),
-        draft_tokens=int(value["draft_tokens"]),
+        slots=settings.slots,
+        max_waiting=settings.max_waiting,
+        prefill_chunk=settings.prefill_chunk,
+        draft_tokens=settings.draft_tokens,
     )
 
 
-def session_settings(value: dict[str, str], args: dict[str, str]) -> SessionSettings:
+def session_settings(settings: ServedSettings, args: dict[str, str]) -> SessionSettings:
     """How to run the decoder, by the parameters and the instance that Triton started."""
     return SessionSettings(
-        intra_op_threads=int(value["intra_op_thread_count"]),
+        intra_op_threads=settings.intra_op_thread_count,
         device_id=instance_device(args),
-        spinning=value["spinning"] == "true",
+        spinning=settings.spinning,
     )

@@ -8,10 +8,11 @@ import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from ..common.settings import config_values
+from ..common.settings import read_settings
 from .batcher import EXTRA_ROWS, BusyError, ContinuousBatcher
 from .decoder import Decoder
 from .generation import Generation
+from .language_settings import ServedSettings
 from .metrics import TritonMetrics
 from .options import GenerationOptions, OptionError
 from .request import batcher_settings, session_settings
@@ -24,22 +25,22 @@ class EngineModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load tokenizer and decoder and start the engine."""
-        config = json.loads(args["model_config"])
-        value = self.parameters = config_values(config)
+        self.config = json.loads(args["model_config"])
+        settings = read_settings(ServedSettings, self.config)
         self.folder = Path(args["model_repository"]) / args["model_version"]
         self.tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
-        self.max_tokens = int(value["max_tokens"])
-        self.default_tokens = int(value["default_max_tokens"])
-        self.max_length = int(value["max_sequence_length"])
-        engine = batcher_settings(value)
+        self.max_tokens = settings.max_tokens
+        self.default_tokens = settings.default_max_tokens
+        self.max_length = settings.max_sequence_length
+        engine = batcher_settings(settings)
         decoder = Decoder(
             self.folder / "decoder.onnx",
             engine.slots + EXTRA_ROWS,
             self.max_length,
-            session_settings(value, args),
-            int(value["kv_cache_tokens"]) or None,
+            session_settings(settings, args),
+            settings.kv_cache_tokens,
         )
-        ends = [int(token) for token in value["end_token_ids"].split(",")]
+        ends = settings.end_token_ids
         self.vocab_size = decoder.vocab_size
         self.watches = Watches(pb_utils)
         metrics = TritonMetrics(pb_utils, args["model_name"])

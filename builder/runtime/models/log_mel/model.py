@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from ..common.settings import config_values
+from ..common.settings import read_settings
+from .log_mel_settings import LogMelSettings
 from .spectrogram import AudioError, LogMel
 
 
@@ -17,15 +18,9 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Read the settings from the model config's parameters."""
         config = json.loads(args["model_config"])
-        value = config_values(config)
+        settings = read_settings(LogMelSettings, config)
         folder = Path(args["model_repository"]) / args["model_version"]
-        self._log_mel = LogMel(
-            filters=np.load(folder / "mel_filters.npy"),
-            n_fft=int(value["n_fft"]),
-            hop_length=int(value["hop_length"]),
-            sampling_rate=int(value["sampling_rate"]),
-            samples=int(value["samples"]),
-        )
+        self._log_mel = LogMel(np.load(folder / "mel_filters.npy"), settings)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request on its own; one bad request does not fail its batch."""

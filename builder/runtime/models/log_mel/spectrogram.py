@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .log_mel_settings import LogMelSettings
+
 
 class AudioError(ValueError):
     """Samples can't be used; the message is for the client."""
@@ -12,21 +14,15 @@ class AudioError(ValueError):
 
 @dataclass(frozen=True)
 class LogMel:
-    """The settings of a checkpoint's feature extractor.
+    """A checkpoint's feature extractor.
 
     Attributes:
         filters: fp64 [1 + n_fft / 2, mels].
-        n_fft: Samples of a frame.
-        hop_length: Samples between frames.
-        sampling_rate: Samples a second.
-        samples: Samples that a spectrogram covers; shorter audio is padded with silence.
+        settings: Its numbers.
     """
 
     filters: NDArray[np.float64]
-    n_fft: int
-    hop_length: int
-    sampling_rate: int
-    samples: int
+    settings: LogMelSettings
 
     def check(self, audio: NDArray[np.float32]) -> None:
         """Refuse samples that would be cut or give no number.
@@ -36,10 +32,11 @@ class LogMel:
         """
         if audio.size == 0:
             raise AudioError("AUDIO has no samples")
-        if audio.size > self.samples:
+        samples, rate = self.settings.samples, self.settings.sampling_rate
+        if audio.size > samples:
             raise AudioError(
-                f"AUDIO has {audio.size / self.sampling_rate:.1f} seconds at {self.sampling_rate} "
-                f"Hz; at most {self.samples / self.sampling_rate:g} are allowed: send it in parts"
+                f"AUDIO has {audio.size / rate:.1f} seconds at {rate} Hz; at most "
+                f"{samples / rate:g} are allowed: send it in parts"
             )
         if not np.isfinite(audio).all():
             raise AudioError("AUDIO has samples that are no finite numbers")
@@ -53,13 +50,18 @@ class LogMel:
         Returns:
             fp32 [mels, samples / hop_length].
         """
-        padded = np.zeros(self.samples, dtype=np.float64)
+        n_fft, hop, samples = (
+            self.settings.n_fft,
+            self.settings.hop_length,
+            self.settings.samples,
+        )
+        padded = np.zeros(samples, dtype=np.float64)
         padded[: audio.size] = audio
-        centred = np.pad(padded, self.n_fft // 2, mode="reflect")
-        frames = np.lib.stride_tricks.sliding_window_view(centred, self.n_fft)
+        centred = np.pad(padded, n_fft // 2, mode="reflect")
+        frames = np.lib.stride_tricks.sliding_window_view(centred, n_fft)
         # The last frame is left out, as Whisper does.
-        frames = frames[:: self.hop_length][: self.samples // self.hop_length]
-        window = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(self.n_fft) / self.n_fft)
+        frames = frames[::hop][: samples // hop]
+        window = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(n_fft) / n_fft)
         power = np.abs(np.fft.rfft(frames * window, axis=-1)) ** 2
         mel = np.log10(np.maximum(self.filters.T @ power.T, 1e-10))
         mel = np.maximum(mel, mel.max() - 8.0)

@@ -8,8 +8,9 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from tokenizers import Tokenizer
 
-from ..common.settings import config_values, missing_input, required_inputs
+from ..common.settings import missing_input, read_settings, required_inputs
 from ..tokenize.texts import TextEncoder, TextError, decoded_texts
+from .match_settings import MatchSettings
 from .vectors import TextVectors, picture_scores
 
 
@@ -23,20 +24,17 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Read the settings from the model config's parameters."""
         config = json.loads(args["model_config"])
-        value = config_values(config)
+        settings = self._settings = read_settings(MatchSettings, config)
         folder = Path(args["model_repository"]) / args["model_version"]
         self._encoder = TextEncoder(
             Tokenizer.from_file(str(folder / "tokenizer.json")),
-            [int(bucket) for bucket in value["sequence_buckets"].split(",")],
-            int(value["pad_token_id"]),
-            truncate=value["long_text"] == "truncate",
+            settings.sequence_buckets,
+            settings.pad_token_id,
+            truncate=settings.truncate,
         )
         self._required = required_inputs(config)
-        self._template = value["template"]
-        self._text_model = value["text_model"]
-        self._batch = int(value["text_batch"])
         self._scale = float(json.loads((folder / "scale.json").read_text())["logit_scale"])
-        self._vectors = TextVectors(self._embed, int(value["cached_labels"]))
+        self._vectors = TextVectors(self._embed, settings.cached_labels)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request on its own; one bad request does not fail its batch."""
@@ -63,7 +61,7 @@ class TritonPythonModel:
             raise TextError("LABELS is empty; send the labels to choose from")
         templates = _strings(request, "TEMPLATE")
         if templates is None:
-            templates = np.full((len(labels), 1), self._template, dtype=object)
+            templates = np.full((len(labels), 1), self._settings.template, dtype=object)
         texts = np.empty(labels.shape, dtype=object)
         for row, place in np.ndindex(labels.shape):
             template = templates[row, 0]
@@ -86,11 +84,12 @@ class TritonPythonModel:
             TextError: a text is too long.
             TextModelError: the text model failed.
         """
+        model, batch = self._settings.text_model, self._settings.text_batch
         rows = []
-        for first in range(0, len(texts), self._batch):
-            tensors = self._encoder.tensors(texts[first : first + self._batch])
+        for first in range(0, len(texts), batch):
+            tensors = self._encoder.tensors(texts[first : first + batch])
             call = pb_utils.InferenceRequest(
-                model_name=self._text_model,
+                model_name=model,
                 requested_output_names=["text_embeds"],
                 inputs=[
                     pb_utils.Tensor(name, np.ascontiguousarray(tensors[name]))
@@ -99,7 +98,7 @@ class TritonPythonModel:
             )
             answer = call.exec()
             if answer.has_error():
-                raise TextModelError(f"{self._text_model}: {answer.error().message()}")
+                raise TextModelError(f"{model}: {answer.error().message()}")
             rows.append(pb_utils.get_output_tensor_by_name(answer, "text_embeds").as_numpy())
         return np.concatenate(rows)
 

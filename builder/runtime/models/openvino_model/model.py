@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from ..common.batches import answer_requests
-from ..common.settings import WarmUp, config_values
+from ..common.settings import WarmUp, read_settings
+from .openvino_settings import OpenVinoSettings
 from .session import OpenVinoSession
 
 
@@ -15,14 +16,14 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Compile the graph and run every shape that is expected."""
         config = json.loads(args["model_config"])
-        values = config_values(config)
+        settings = read_settings(OpenVinoSettings, config)
         folder = Path(args["model_repository"]) / args["model_version"]
-        self._limits = json.loads(values["index_limits"])
+        self._limits = settings.index_limits
         self._outputs = [io["name"] for io in config["output"]]
         self._session = OpenVinoSession(
-            folder / "model.onnx", threads=int(values["threads"]), precision=values["precision"]
+            folder / "model.onnx", threads=settings.threads, precision=settings.precision
         )
-        for batch in WarmUp.of(config).batches():
+        for batch in WarmUp.of(settings, config).batches():
             self._session.run(batch)
 
     def execute(self, requests: list[Any]) -> list[Any]:

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from ..common.settings import config_values
+from ..common.settings import read_settings
 from .grids import nearest_grid, parse_grids
 from .image import ImageError, check_count, decode_all, to_pixels
+from .preprocess_settings import PreprocessSettings
 from .prompt import PromptEncoder, PromptError
 
 
@@ -19,20 +20,14 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Read the settings from the model config's parameters."""
         config = json.loads(args["model_config"])
-        value = config_values(config)
-        self._grids = parse_grids(value["grids"])
-        self._cell = int(value["cell_size"])
-        self._most = int(value["max_pictures"])
-        self._max_pixels = int(value["max_image_pixels"])
+        settings = self._settings = read_settings(PreprocessSettings, config)
+        self._grids = parse_grids(settings.grids)
         folder = Path(args["model_repository"]) / args["model_version"]
         self._prompts = PromptEncoder(
             folder / "tokenizer.json",
-            [
-                value["prompt_prefix" if i == 1 else f"prompt_prefix_{i}"]
-                for i in range(1, self._most + 1)
-            ],
-            value["prompt_suffix"],
-            int(value["max_query_tokens"]),
+            settings.prompt_prefixes,
+            settings.prompt_suffix,
+            settings.max_query_tokens,
         )
 
     def execute(self, requests: list[Any]) -> list[Any]:
@@ -49,6 +44,7 @@ class TritonPythonModel:
         return responses
 
     def _preprocess(self, request: Any) -> Any:
+        settings = self._settings
         image = pb_utils.get_input_tensor_by_name(request, "IMAGE").as_numpy()
         prompt = pb_utils.get_input_tensor_by_name(request, "PROMPT").as_numpy()
         if image.shape[0] != 1 or prompt.size != 1:
@@ -56,18 +52,18 @@ class TritonPythonModel:
                 f"one question a request: IMAGE has a batch of {image.shape[0]}, PROMPT has "
                 f"{prompt.size} elements"
             )
-        check_count(image.size, self._most)
+        check_count(image.size, settings.max_pictures)
         question = self._prompts.encode(prompt.reshape(-1)[0], image.size)
-        pictures = decode_all(list(image.reshape(-1)), self._max_pixels)
+        pictures = decode_all(list(image.reshape(-1)), settings.max_image_pixels)
         rows, cols = nearest_grid(self._grids, [picture.size for picture in pictures])
-        height, width = rows * self._cell, cols * self._cell
+        height, width = rows * settings.cell_size, cols * settings.cell_size
         arrays = [to_pixels(picture, height, width) for picture in pictures]
         query = np.zeros((1, self._prompts.max_query_tokens), dtype=np.int32)
         query[0, : len(question.query_ids)] = question.query_ids
         length = np.array([[len(question.query_ids)]], dtype=np.int32)
         outputs = {
             # Without a dim for pictures where there is one at most.
-            "pixels": arrays[0][None] if self._most == 1 else np.stack(arrays)[None],
+            "pixels": arrays[0][None] if settings.max_pictures == 1 else np.stack(arrays)[None],
             "query_ids": query,
             "query_length": length,
             "prompt_ids": np.array([question.prompt_ids], dtype=np.int32),

@@ -10,11 +10,11 @@ import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from ..common.settings import config_values, missing_input, required_inputs
+from ..common.settings import missing_input, read_settings, required_inputs
 from ..language.options import GenerationOptions, OptionError
 from ..language.session import instance_device
 from .loop import Row, generate
-from .rules import Rules
+from .seq2seq_settings import Seq2SeqSettings
 from .steps import CachedDecoder
 
 _INT_LIMIT = 2**31 - 1
@@ -31,15 +31,11 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Load tokenizer, rules and graphs."""
         config = json.loads(args["model_config"])
-        value = config_values(config)
+        settings = self._settings = read_settings(Seq2SeqSettings, config)
         folder = Path(args["model_repository"]) / args["model_version"]
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._required = required_inputs(config)
-        self._pad = int(value["pad_token_id"])
-        self._max_tokens = int(value["max_tokens"])
-        self._default_tokens = int(value["default_max_tokens"])
-        self._rules = Rules.from_json(value["rules"])
-        threads = int(value["intra_op_thread_count"])
+        threads = settings.intra_op_thread_count
         self._decoder = CachedDecoder(folder, threads, instance_device(args))
 
     def execute(self, requests: list[Any]) -> list[Any]:
@@ -55,7 +51,7 @@ class TritonPythonModel:
         if good:
             states, mask = _joined([requests[place] for place, _ in good])
             options = [each for _, several in good for each in several]
-            rows = generate(self._decoder, self._rules, states, mask, options)
+            rows = generate(self._decoder, self._settings.rules, states, mask, options)
             for place, several in good:
                 responses[place] = self._response(rows[: len(several)])
                 rows = rows[len(several) :]
@@ -75,7 +71,7 @@ class TritonPythonModel:
             return [default] * count if found is None else found.reshape(-1).tolist()
 
         columns = zip(
-            column("MAX_TOKENS", self._default_tokens),
+            column("MAX_TOKENS", self._settings.default_max_tokens),
             column("TEMPERATURE", 0.0),
             column("TOP_P", 1.0),
             column("TOP_K", 0),
@@ -95,12 +91,13 @@ class TritonPythonModel:
             for tokens, temperature, top_p, top_k, seed, penalty in columns
         ]
         for each in options:
-            each.check(self._max_tokens)
+            each.check(self._settings.max_tokens)
         return options
 
     def _response(self, rows: list[Row]) -> Any:
         texts = self._tokenizer.decode_batch([row.tokens for row in rows], skip_special_tokens=True)
-        ids = np.full((len(rows), max(len(row.tokens) for row in rows)), self._pad, dtype=np.int32)
+        longest, pad = max(len(row.tokens) for row in rows), self._settings.pad_token_id
+        ids = np.full((len(rows), longest), pad, dtype=np.int32)
         for place, row in enumerate(rows):
             ids[place, : len(row.tokens)] = row.tokens
         outputs: dict[str, NDArray[Any]] = {

@@ -1,8 +1,6 @@
 """What a checkpoint's generation config rules out or forces, as transformers' logits processors."""
 
-import json
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,13 +33,6 @@ class Rules:
     forced_eos: int | None = None
     min_new_tokens: int = 0
     no_repeat_ngram: int = 0
-
-    @classmethod
-    def from_json(cls, text: str) -> "Rules":
-        """Read what `json.dumps(asdict(rules))` wrote."""
-        values: dict[str, Any] = json.loads(text)
-        values.update({k: tuple(v) for k, v in values.items() if isinstance(v, list)})
-        return cls(**values)
 
     def apply(
         self, logits: NDArray[np.float32], prompt: list[int], tokens: list[int], max_tokens: int

@@ -8,24 +8,30 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from tokenizers import Tokenizer
 
-from ..common.settings import config_values, missing_input
+from ..common.settings import config_values, missing_input, read_settings
 from .texts import TextEncoder, TextError, decoded_texts
+from .tokenize_settings import TokenizeSettings, WindowSettings
 from .windows import WindowEncoder
 
 
-def _encoder(value: dict[str, str], tokenizer: Tokenizer) -> TextEncoder | WindowEncoder:
-    buckets = [int(bucket) for bucket in value["sequence_buckets"].split(",")]
-    pad, truncate = int(value["pad_token_id"]), value["long_text"] == "truncate"
-    if "window_stride" not in value:
-        return TextEncoder(tokenizer, buckets, pad, truncate=truncate)
+def _encoder(config: dict[str, Any], tokenizer: Tokenizer) -> TextEncoder | WindowEncoder:
+    if "window_stride" not in config_values(config):
+        settings = read_settings(TokenizeSettings, config)
+        return TextEncoder(
+            tokenizer,
+            settings.sequence_buckets,
+            settings.pad_token_id,
+            truncate=settings.truncate,
+        )
+    windows = read_settings(WindowSettings, config)
     return WindowEncoder(
         tokenizer,
-        buckets,
-        pad,
-        truncate=truncate,
-        stride=int(value["window_stride"]),
-        max_windows=int(value["max_windows"]),
-        cls_token_id=int(value["cls_token_id"]) if value["cls_token_id"] else None,
+        windows.sequence_buckets,
+        windows.pad_token_id,
+        truncate=windows.truncate,
+        stride=windows.window_stride,
+        max_windows=windows.max_windows,
+        cls_token_id=windows.cls_token_id,
     )
 
 
@@ -35,10 +41,9 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Read tensors and settings from the model config."""
         config = json.loads(args["model_config"])
-        value = config_values(config)
         folder = Path(args["model_repository"]) / args["model_version"]
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._encoder = _encoder(value, tokenizer)
+        self._encoder = _encoder(config, tokenizer)
         self._inputs = [tensor["name"] for tensor in config["input"]]
         self._outputs = [tensor["name"] for tensor in config["output"]]
 

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from ..common.batches import answer_requests
-from ..common.settings import WarmUp, config_values
-from .runner import Settings, TorchRunner
+from ..common.settings import WarmUp, read_settings
+from .runner import TorchRunner
+from .torch_settings import TorchSettings
 
 
 class TritonPythonModel:
@@ -17,13 +18,15 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         gpu = args["model_instance_kind"] == "GPU"
         self._outputs = [io["name"] for io in config["output"]]
-        self._limits = json.loads(config_values(config)["index_limits"])
+        settings = read_settings(TorchSettings, config)
+        self._limits = settings.index_limits
         self._runner = TorchRunner(
             Path(args["model_repository"]) / args["model_version"],
-            Settings.of(config_values(config), self._outputs),
+            settings,
+            self._outputs,
             f"cuda:{args['model_instance_device_id']}" if gpu else "cpu",
         )
-        self._runner.warm_up(WarmUp.of(config).batches())
+        self._runner.warm_up(WarmUp.of(settings, config).batches())
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Requests of equal shapes share a run."""
