@@ -87,16 +87,16 @@ def test_a_task_of_a_hub_id(hub: Hub, local: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert yaml.safe_load((hub.root / "mood.yaml").read_text())["checkpoint"]["path"] == "ours/mood"
     first = hub.build("mood.yaml", "repository")
-    assert first["source"]["files"] == {"commit": COMMITS[0]}
+    assert first.only.source.files == {"commit": COMMITS[0]}
     hub.assert_kept("mood.yaml", first)
 
     # Another commit of which only the weights differ is another model, not the cached one.
     scale(local / "model.safetensors")
     hub.publish("mood", COMMITS[1], local)
     second = hub.build("mood.yaml", "repository")
-    assert second["source"]["files"] == {"commit": COMMITS[1]}
+    assert second.only.source.files == {"commit": COMMITS[1]}
     graph = "mood_model/1/model.onnx"
-    assert second["files"][graph]["sha256"] != first["files"][graph]["sha256"]
+    assert second.files[graph] != first.files[graph]
 
 
 @pytest.mark.slow
@@ -109,7 +109,7 @@ def test_a_spec_may_hold_on_to_a_commit(hub: Hub, local: Path) -> None:
         "checkpoint": {"path": "ours/mood", "revision": COMMITS[0]},
     }
     (hub.root / "held.yaml").write_text(json.dumps(spec))
-    assert hub.build("held.yaml", "held")["source"]["files"] == {"commit": COMMITS[0]}
+    assert hub.build("held.yaml", "held").only.source.files == {"commit": COMMITS[0]}
 
 
 @pytest.mark.slow
@@ -133,7 +133,7 @@ def test_an_arr_coc_of_a_hub_id(hub: Hub) -> None:
     scale(other / "arr_coc.safetensors")
     hub.publish("tiny", COMMITS[1], other)
     again = hub.build("spec.yaml", "repository")
-    assert again["source"]["files"] == {"commit": COMMITS[1]}
+    assert again.only.source.files == {"commit": COMMITS[1]}
     graph = "relevance/1/model.onnx"
     assert again.files[graph] != manifest.files[graph]
 
