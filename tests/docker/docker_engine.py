@@ -69,6 +69,21 @@ def _run(*command: str, stdin: str | None = None) -> str:
     return done.stdout
 
 
+def network_links() -> set[str]:
+    return {path.name for path in Path("/sys/class/net").iterdir()}
+
+
+def _restore(rules: str) -> None:
+    """The firewall as it was; `iptables-restore` leaves tables alone that it isn't told of."""
+    for table in ("filter", "nat"):
+        if f"*{table}\n" not in rules:
+            for option in ("--flush", "--delete-chain"):
+                _run("iptables", "--table", table, option)
+            if table == "filter":
+                _run("iptables", "--policy", "FORWARD", "ACCEPT")
+    _run("iptables-restore", stdin=rules)
+
+
 @contextlib.contextmanager
 def engine(folder: Path, config: Path) -> Iterator[Engine]:
     """The engine that is reachable; else one of our own, ended and cleared away afterwards.
@@ -93,7 +108,7 @@ def engine(folder: Path, config: Path) -> Iterator[Engine]:
         if not shutil.which(tool):
             raise CannotRunError(f"no Docker engine is reachable, and there is no {tool}")
     rules, forwarding = _run("iptables-save"), _FORWARDING.read_text()
-    bridges = set(os.listdir("/sys/class/net"))
+    links = network_links()
     socket = f"unix://{folder}/docker.sock"
     environment["DOCKER_HOST"] = socket
     command = ["dockerd", "--host", socket, "--pidfile", f"{folder}/docker.pid"]
@@ -118,10 +133,10 @@ def engine(folder: Path, config: Path) -> Iterator[Engine]:
         for line in reversed(Path("/proc/mounts").read_text().splitlines()):
             if line.split()[1].startswith(f"{folder}/"):
                 subprocess.run(["umount", line.split()[1]], check=False)
-        for name in sorted(set(os.listdir("/sys/class/net")) - bridges):
+        for name in sorted(network_links() - links):
             if name.startswith(("docker", "br-", "veth")):
                 subprocess.run(["ip", "link", "delete", name], check=False)
-        subprocess.run(["iptables-restore"], input=rules, text=True, check=False)
+        _restore(rules)
         if _FORWARDING.read_text() != forwarding:
             _FORWARDING.write_text(forwarding)
         shutil.rmtree(folder)
