@@ -65,7 +65,7 @@ def pins(name: str) -> dict[str, str]:
 
 def test_every_profile_is_there(services: dict[str, dict[str, Any]]) -> None:
     profiles = {profile for service in services.values() for profile in service["profiles"]}
-    assert profiles == {"cpu", "gpu", "build", "metrics", "loadtest"}
+    assert profiles == {"cpu", "gpu", "builder", "metrics", "loadtest"}
 
 
 def test_every_service_is_hardened(services: dict[str, dict[str, Any]]) -> None:
@@ -74,6 +74,11 @@ def test_every_service_is_hardened(services: dict[str, dict[str, Any]]) -> None:
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert service["read_only"] is True, name
         assert not {"privileged", "cap_add", "network_mode", "pid"} & set(service), name
+        user = re.sub(r"^\$\{\w+:-(.*)\}$", r"\1", service["user"])
+        assert int(user.split(":")[0]) > 0, name
+        assert service["mem_limit"], name
+        assert service["pids_limit"], name
+        assert set(service["logging"]["options"]) == {"max-size", "max-file"}, name
 
 
 def test_every_image_has_a_version(services: dict[str, dict[str, Any]]) -> None:
@@ -86,7 +91,7 @@ def test_ports_are_published_on_loopback_unless_asked(
     services: dict[str, dict[str, Any]],
 ) -> None:
     published = [port for service in services.values() for port in service.get("ports", [])]
-    assert len(published) == 7
+    assert len(published) == 8
     for port in published:
         assert re.fullmatch(r"\$\{BIND_ADDRESS:-127\.0\.0\.1\}:(\d+):\1", port), port
 
@@ -115,7 +120,7 @@ def test_named_volumes_and_mounted_files_exist(
     compose: dict[str, Any], services: dict[str, dict[str, Any]]
 ) -> None:
     for name, service in services.items():
-        for volume in service["volumes"]:
+        for volume in service.get("volumes", []):
             source = volume["source"] if isinstance(volume, dict) else volume.split(":")[0]
             if source.startswith("./"):
                 assert (ROOT / source).exists(), (name, source)
@@ -131,6 +136,86 @@ def test_prometheus_scrapes_the_servers_by_their_common_name(
     for name in SERVERS:
         assert host in services[name]["networks"]["default"]["aliases"]
         assert services[name]["ports"][-1].endswith(f":{port}")
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_server_serves_a_folder_below_its_mount(
+    services: dict[str, dict[str, Any]], name: str
+) -> None:
+    """So that one that is exchanged as a whole is seen; and exports what the dashboard shows."""
+    folder, *options = services[name]["command"]
+    assert folder.removeprefix("--model-repository=") == "/models/${SERVED_FOLDER:-}"
+    assert options == [
+        "--model-control-mode=${MODEL_CONTROL:-none}",
+        "--metrics-config=summary_latencies=true",
+    ]
+
+
+def test_the_dashboard_asks_for_metrics_of_a_gpu_that_exist() -> None:
+    """They are exported with a GPU only: by Triton's list of metrics and its library.
+
+    The library has the first 16 letters of a name in one piece. Of the others a real server is
+    asked (tests/integration/test_dashboard.py).
+    """
+    text = (DOCKER / "grafana" / "dashboards" / "triton.json").read_text()
+    names = set(re.findall(r"nv_gpu_\w+", text))
+    # github.com/triton-inference-server/server, docs/user_guide/metrics.md
+    memory = {"nv_gpu_memory_used_bytes", "nv_gpu_memory_total_bytes"}
+    assert names == {"nv_gpu_utilization", "nv_gpu_power_usage", *memory}
+    site = Path(str(metadata.distribution("nvidia-pytriton").locate_file("")))
+    (library,) = site.glob("nvidia_pytriton.libs/libtritonserver-*.so")
+    exported = library.read_bytes()
+    assert [name for name in sorted(names) if name[:16].encode() not in exported] == []
+
+
+def test_grafana_finds_its_source_and_its_dashboard(services: dict[str, dict[str, Any]]) -> None:
+    folder = DOCKER / "grafana" / "provisioning"
+    yaml = YAML(typ="safe")
+    (source,) = yaml.load(folder / "datasources" / "prometheus.yml")["datasources"]
+    (provider,) = yaml.load(folder / "dashboards" / "triton.yml")["providers"]
+    dashboard = json.loads((DOCKER / "grafana" / "dashboards" / "triton.json").read_text())
+    for panel in dashboard["panels"]:
+        assert {target["datasource"]["uid"] for target in panel["targets"]} == {source["uid"]}
+    assert source["url"] == "http://prometheus:9090"
+    mounts = dict(volume.split(":")[:2] for volume in services["grafana"]["volumes"])
+    assert mounts["./docker/grafana/dashboards"] == provider["options"]["path"]
+    assert mounts["./docker/grafana/provisioning"] == "/etc/grafana/provisioning"
+    home = services["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert home == f"{provider['options']['path']}/triton.json"
+
+
+@pytest.mark.parametrize(
+    ("plugin", "standalone", "said"),
+    [
+        ("", "1.29.2", "docker-compose is 1.29.2; install"),
+        ("2.17.3", "", "docker compose is 2.17.3; install"),
+        ("", "", "there is none; install"),
+        ("v2.26.1", "", ""),
+        ("2.100.0", "1.29.2", ""),
+    ],
+)
+def test_an_old_compose_is_refused_with_one_sentence(
+    tmp_path: Path, plugin: str, standalone: str, said: str
+) -> None:
+    for name, version in (("docker", plugin), ("docker-compose", standalone)):
+        script = f'[ -n "{version}" ] || exit 1\ncase "$*" in\n*version*) echo "{version}";;\n'
+        script += '*) echo "ran $*";;\nesac\n'
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}")
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run(
+        [ROOT / "scripts" / "compose.sh", "--profile", "cpu", "up"],
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if said:
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+        assert said in done.stderr
+    else:
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("ran compose --project-directory ")
+        assert done.stdout.endswith(" --profile cpu up\n")
 
 
 def why_no_compose() -> str:
@@ -294,7 +379,6 @@ def test_the_images_are_those_of_the_default_release(services: dict[str, dict[st
     assert f"ARG TRITON_RELEASE={release.name}\nFROM {image}\n" in dockerfile
     setting = f"${{TRITON_RELEASE:-{release.name}}}"
     assert services["server-gpu"]["build"]["args"] == {"TRITON_RELEASE": setting}
-    assert services["loadtest"]["image"] == release.image.replace(release.name, setting) + "-sdk"
     requirements = (DOCKER / "requirements-gpu.txt").read_text()
     assert f"{release.name}-py3, which has Python {release.python} and CUDA" in requirements
     assert f"CUDA {release.cuda}." in requirements
