@@ -73,6 +73,13 @@ def network_links() -> set[str]:
     return {path.name for path in Path("/sys/class/net").iterdir()}
 
 
+def _unmount(folder: Path) -> None:
+    """What an interrupted debootstrap (/proc, /sys) or daemon has left mounted below it."""
+    for line in reversed(Path("/proc/mounts").read_text().splitlines()):
+        if line.split()[1].startswith(f"{folder}/"):
+            _run("umount", line.split()[1])
+
+
 def _restore(rules: str) -> None:
     """The firewall as it was; `iptables-restore` leaves tables alone that it isn't told of."""
     for table in ("filter", "nat"):
@@ -130,9 +137,7 @@ def engine(folder: Path, config: Path) -> Iterator[Engine]:
         except subprocess.TimeoutExpired:
             daemon.kill()
             daemon.wait()
-        for line in reversed(Path("/proc/mounts").read_text().splitlines()):
-            if line.split()[1].startswith(f"{folder}/"):
-                subprocess.run(["umount", line.split()[1]], check=False)
+        _unmount(folder)
         for name in sorted(network_links() - links):
             if name.startswith(("docker", "br-", "veth")):
                 subprocess.run(["ip", "link", "delete", name], check=False)
@@ -148,14 +153,15 @@ def make_base_image(engine: Engine, folder: Path) -> None:
     The machine's certificates are copied in, so that an image builds behind a proxy.
     """
     root = folder / "base"
-    _run("debootstrap", "--variant=minbase", f"--include={_PACKAGES}", "bookworm", str(root))
     try:
+        _run("debootstrap", "--variant=minbase", f"--include={_PACKAGES}", "bookworm", str(root))
         if _CERTIFICATES.is_file():
             shutil.copy(_CERTIFICATES, root / "etc" / "ssl" / "certs")
         (root / "usr" / "bin" / "python").symlink_to("python3")
         with subprocess.Popen(["tar", "-C", root, "-c", "."], stdout=subprocess.PIPE) as archive:
             engine.docker("import", "--change", 'CMD ["python3"]', "-", BASE, stdin=archive.stdout)
     finally:
+        _unmount(root)
         shutil.rmtree(root)
 
 
