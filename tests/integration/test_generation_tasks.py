@@ -292,6 +292,6 @@ def test_every_subset_of_the_inputs_is_answered(
 
 
 def test_bench_of_text_generation(server: str) -> None:
-    plan = Plan(models=["llama"], concurrencies=[1], interval_ms=100, max_tokens=4)
+    plan = Plan(models=["llama"], concurrencies=[1], interval_ms=1000, max_tokens=4)
     (measurement,) = run(plan, server, lambda text: None)
     assert measurement.throughput > 0 and measurement.latency_of == "first response"

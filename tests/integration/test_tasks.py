@@ -386,7 +386,7 @@ def test_a_stage_called_directly_says_what_is_missing(served: TritonServer) -> N
 
 @pytest.mark.parametrize("model", ["blanks", "photo", "mood_model", "answers_model"])
 def test_bench_makes_requests_that_are_answered(served: TritonServer, model: str) -> None:
-    plan = Plan(models=[model], concurrencies=[1], interval_ms=100)
+    plan = Plan(models=[model], concurrencies=[1], interval_ms=1000)
     (measurement,) = run(plan, served.grpc_url, lambda text: None)
     assert measurement.throughput > 0
 
