@@ -786,6 +786,7 @@ CASES: dict[str, Case] = {
                 "{ default_timeout_microseconds: 9 } }" + IO
             ),
         ),
+        Target(release="24.10"),
     ),
     "advice.no-warmup": Case(onnx(""), onnx("model_warmup { }")),
     "advice.warmup-skipped": Case(
