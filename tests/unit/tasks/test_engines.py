@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import setuptools  # noqa: F401 - see below
 import torch
 
 from builder.errors import ParityError
@@ -20,6 +21,9 @@ from builder.tasks.parity import verify_run
 from builder.verify.measure import require_parity
 
 from .conftest import HEADS, kind
+
+# torch imports setuptools when it first compiles; late in a long test run that found another
+# distutils than its own, and failed. Imported with this module, before any test, it is its own.
 
 
 @pytest.fixture(autouse=True)
